@@ -1,0 +1,68 @@
+"""Digests (image-spec, descriptor.md, "Digests")."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TYPE_CHECKING, Any
+
+from asyncrane.errors import InvalidDigest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_HEX_LENGTH = {"sha256": 64, "sha512": 128}
+_HASHERS: dict[str, Callable[[], Any]] = {"sha256": hashlib.sha256, "sha512": hashlib.sha512}
+_SHAPE = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+")
+
+
+class Digest(str):
+    """``algorithm:hex``, checked once. A ``str``, so that it is the key of every table.
+
+    :raises InvalidDigest: when built through :meth:`parse` from anything else than sha256 or sha512
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Digest:
+        """Check ``text`` and return it as a digest."""
+        algorithm, _, value = text.partition(":")
+        length = _HEX_LENGTH.get(algorithm)
+        if length is None:
+            if _SHAPE.fullmatch(text):
+                raise InvalidDigest(f"digest {_short(text)}: algorithm {algorithm!r} is not supported (sha256, sha512)")
+            raise InvalidDigest(f"not a digest: {_short(text)} (expected sha256:<64 hex digits>)")
+        if len(value) != length or not _is_lower_hex(value):
+            raise InvalidDigest(f"not a digest: {_short(text)} ({algorithm} takes {length} lower-case hex digits)")
+        return cls(text)
+
+    @classmethod
+    def of(cls, data: bytes, algorithm: str = "sha256") -> Digest:
+        """The digest of ``data``."""
+        return cls(f"{algorithm}:{_HASHERS[algorithm](data).hexdigest()}")
+
+    @property
+    def algorithm(self) -> str:
+        """``sha256`` or ``sha512``."""
+        return self.partition(":")[0]
+
+    @property
+    def hex(self) -> str:
+        """The part after the colon."""
+        return self.partition(":")[2]
+
+    def hasher(self) -> Any:
+        """A new ``hashlib`` object of this digest's algorithm."""
+        return _HASHERS[self.algorithm]()
+
+    def __repr__(self) -> str:
+        return f"Digest({str.__str__(self)!r})"
+
+
+def _is_lower_hex(text: str) -> bool:
+    return all(c in "0123456789abcdef" for c in text)
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 100 else text[:97] + "...")
