@@ -35,12 +35,12 @@ class Digest(str):
             raise InvalidDigest(f"not a digest: {_short(text)} (expected sha256:<64 hex digits>)")
         if len(value) != length or not _is_lower_hex(value):
             raise InvalidDigest(f"not a digest: {_short(text)} ({algorithm} takes {length} lower-case hex digits)")
-        return cls(text)
+        return str.__new__(cls, text)
 
     @classmethod
     def of(cls, data: bytes, algorithm: str = "sha256") -> Digest:
         """The digest of ``data``."""
-        return cls(f"{algorithm}:{_HASHERS[algorithm](data).hexdigest()}")
+        return str.__new__(cls, f"{algorithm}:{_HASHERS[algorithm](data).hexdigest()}")
 
     @property
     def algorithm(self) -> str:

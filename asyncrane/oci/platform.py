@@ -48,7 +48,7 @@ class Platform(msgspec.Struct, frozen=True, omit_defaults=True):
         )
 
     def satisfies(self, wanted: Platform) -> bool:
-        """Whether an image for this platform answers the wish: os and architecture equal, the rest only if asked for."""
+        """Whether an image for this platform answers the wish: os and architecture equal, the rest if asked for."""
         return (
             self.os == wanted.os
             and self.architecture == wanted.architecture
