@@ -1,0 +1,1 @@
+"""Where images are kept: each module is a Source, a Sink or both."""
