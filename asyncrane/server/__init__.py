@@ -1,0 +1,43 @@
+"""The embedded registry: the OCI distribution API 1.1, in memory or in a directory.
+
+async with serving(make_app(MemoryStorage())) as address:
+    ...
+"""
+
+from __future__ import annotations
+
+from asyncrane.server.access import Auth, BasicAuth, PlainUsers, Scope, Users
+from asyncrane.server.api import Registry
+from asyncrane.server.app import REGISTRY, access_log, make_app, parse_address, serving
+from asyncrane.server.call import Around, Call, Handler, HangUp, Reply, Stream
+from asyncrane.server.disk import DiskStorage
+from asyncrane.server.index import Index
+from asyncrane.server.refusal import Refused, error_reply
+from asyncrane.server.storage import Incoming, MemoryStorage, Storage
+
+__all__ = [
+    "REGISTRY",
+    "Around",
+    "Auth",
+    "BasicAuth",
+    "Call",
+    "DiskStorage",
+    "Handler",
+    "HangUp",
+    "Incoming",
+    "Index",
+    "MemoryStorage",
+    "PlainUsers",
+    "Refused",
+    "Registry",
+    "Reply",
+    "Scope",
+    "Storage",
+    "Stream",
+    "Users",
+    "access_log",
+    "error_reply",
+    "make_app",
+    "parse_address",
+    "serving",
+]
