@@ -1,0 +1,1 @@
+"""What is inside blobs: hashes and, later, compressed and archived files."""

@@ -1,0 +1,269 @@
+"""Jobs from the moment they are added to the moment their root manifest is on its way to every destination."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from asyncrane.abc import Place
+from asyncrane.engine.job import Job, Target
+from asyncrane.engine.messages import CommandFailed, Ended, Finish, Probe, Probed, Resolve, Resolved, TagsListed
+from asyncrane.engine.outcome import Outcome, Statistics, Status, TargetOutcome
+from asyncrane.engine.queue import Queue
+from asyncrane.engine.reading import Reading
+from asyncrane.errors import AsyncraneError, Failure
+from asyncrane.oci import media
+from asyncrane.oci.digest import Digest
+from asyncrane.oci.manifest import Manifest
+from asyncrane.oci.platform import Platform
+from asyncrane.oci.select import check_image, pick, strip
+
+ASK = 5
+
+
+class Delivery:
+    """One destination of one job."""
+
+    __slots__ = ("_state", "outcome", "present", "target")
+
+    def __init__(self, state: JobState, target: Target) -> None:
+        self._state = state
+        self.target = target
+        self.present: Digest | None = None
+        self.outcome: TargetOutcome | None = None
+
+    @property
+    def job(self) -> Job:
+        """The job it belongs to."""
+        return self._state.job
+
+    @property
+    def live(self) -> bool:
+        """Whether it has not ended yet."""
+        return self.outcome is None
+
+    def written(self, *, existed: bool) -> None:
+        """The manifest is there, under the tag asked for."""
+        self.end("tagged" if existed else "copied")
+
+    def lost(self, failure: Failure) -> None:
+        """The manifest will not come."""
+        self.end("failed", failure)
+
+    def end(self, status: Status, failure: Failure | None = None) -> None:
+        """It has ended; the last one ends the job."""
+        if self.outcome is None:
+            self.outcome = TargetOutcome(str(self.target), status, failure)
+            self._state.ended()
+
+
+class JobState:
+    """One job under way."""
+
+    __slots__ = ("_on_end", "deliveries", "digest", "job", "media_type", "notes", "questions")
+
+    def __init__(self, job: Job, on_end: Callable[[JobState], None]) -> None:
+        self.job = job
+        self.deliveries = [Delivery(self, target) for target in job.targets]
+        self.digest: Digest | None = job.digest
+        self.media_type = ""
+        self.notes: list[str] = []
+        self.questions = 0
+        self._on_end = on_end
+
+    @property
+    def open(self) -> list[Delivery]:
+        """The destinations that have not ended."""
+        return [d for d in self.deliveries if d.live]
+
+    def live(self) -> bool:
+        """Whether any destination has not ended."""
+        return any(d.live for d in self.deliveries)
+
+    def lost(self, failure: Failure) -> None:
+        """Nothing can be delivered."""
+        for delivery in self.open:
+            delivery.lost(failure)
+
+    def ended(self) -> None:
+        """A destination has ended."""
+        if not self.live():
+            self._on_end(self)
+
+    def outcome(self) -> Outcome:
+        """What became of it."""
+        targets = tuple(d.outcome for d in self.deliveries if d.outcome)
+        return Outcome(str(self.job), str(self.digest or ""), self.media_type, targets, tuple(self.notes))
+
+
+class Intake:
+    """All jobs, by id."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        reading: Reading,
+        deliver: Callable[[Delivery, Manifest], None],
+        finish: Callable[[Finish], None],
+        statistics: Statistics,
+    ) -> None:
+        self._queue = queue
+        self._reading = reading
+        self._deliver = deliver
+        self._finish = finish
+        self._count = statistics
+        self._jobs: dict[int, JobState] = {}
+        self._listed: dict[Place, frozenset[str]] = {}
+
+    def listed(self, event: TagsListed) -> None:
+        """A destination's tags are known: what is not among them needs no asking."""
+        if event.complete:
+            self._listed[event.place] = frozenset(event.tags or ())
+
+    def add(self, job: Job) -> None:
+        """A new job: ask what has to be known before anything is read."""
+        state = self._jobs[job.id] = JobState(job, self._end)
+        self._count.images_total += 1
+        state.questions = 1
+        asked = [self._probe(state, delivery) for delivery in state.deliveries]
+        if job.digest and job.tag:
+            self._resolve(state, job.tag)
+        elif not job.digest and not job.platforms and any(asked):
+            self._resolve(state, job.identifier)
+        self._answered(state)
+
+    def cancel(self, number: int) -> None:
+        """Nobody wants the job any more."""
+        if state := self._jobs.get(number):
+            for delivery in state.open:
+                delivery.end("cancelled")
+
+    def _probe(self, state: JobState, delivery: Delivery) -> bool:
+        target = delivery.target
+        known = self._listed.get(target.place)
+        if target.tag and known is not None and target.tag not in known:
+            return False
+
+        def ended(event: Ended) -> None:
+            if isinstance(event, Probed):
+                delivery.present = event.descriptor.digest if event.descriptor else None
+            elif isinstance(event, CommandFailed):
+                delivery.lost(event.failure)
+            self._answered(state)
+
+        state.questions += 1
+        self._queue.push(
+            lambda number: Probe(number, target.place, target.identifier), ended, (target.place.site,), priority=ASK
+        )
+        return True
+
+    def _resolve(self, state: JobState, identifier: str) -> None:
+        place = state.job.source
+
+        def ended(event: Ended) -> None:
+            if isinstance(event, Resolved):
+                self._resolved(state, event)
+            elif isinstance(event, CommandFailed) and not state.job.digest:
+                state.lost(event.failure)
+            elif isinstance(event, CommandFailed):
+                state.notes.append(f"tag {state.job.tag} could not be compared: {event.failure.message}")
+            self._answered(state)
+
+        state.questions += 1
+        self._queue.push(lambda number: Resolve(number, place, identifier), ended, (place.site,), priority=ASK)
+
+    @staticmethod
+    def _resolved(state: JobState, event: Resolved) -> None:
+        found = event.descriptor
+        if state.job.digest and state.job.digest != found.digest:
+            state.notes.append(f"tag {state.job.tag} is {found.digest!s} now; {state.job.digest!s} was asked for")
+        elif not state.job.digest:
+            state.digest = found.digest
+            state.media_type = found.media_type
+
+    def _answered(self, state: JobState) -> None:
+        state.questions -= 1
+        if state.questions or not state.live():
+            return
+        if state.digest and not state.job.platforms:
+            self._compare(state, state.digest)
+        else:
+            for delivery in state.open:
+                if delivery.present and delivery.target.tag and not state.job.clobber:
+                    delivery.end("skipped")
+        if not state.live():
+            return
+        if state.digest:
+            self._reading.by_digest(
+                state.job.source, state.digest, lambda m: self._root(state, m), state.lost, state.live
+            )
+        else:
+            self._reading.by_tag(
+                state.job.source, state.job.identifier, lambda m: self._root(state, m), state.lost, state.live
+            )
+
+    def _root(self, state: JobState, root: Manifest) -> None:
+        platforms = state.job.platforms
+        try:
+            if not platforms:
+                self._chosen(state, root)
+            elif root.is_index and len(platforms) == 1:
+                child = pick(root, platforms[0])
+                self._reading.by_digest(
+                    state.job.source, child.digest, lambda m: self._picked(state, m), state.lost, state.live
+                )
+            elif root.is_index:
+                self._chosen(state, strip(root, platforms))
+            else:
+                self._check(state, root)
+        except AsyncraneError as exc:
+            state.lost(Failure.of(exc))
+
+    def _picked(self, state: JobState, child: Manifest) -> None:
+        """An index inside an index is asked again (crane does the same); an image is what was asked for."""
+        if child.is_index:
+            self._root(state, child)
+        else:
+            self._chosen(state, child)
+
+    def _check(self, state: JobState, image: Manifest) -> None:
+        """A single image has to be for a wanted platform, which only its config knows."""
+        config = image.config()
+
+        def then(actual: Platform | None) -> None:
+            try:
+                check_image(actual, state.job.platforms)
+            except AsyncraneError as exc:
+                state.lost(Failure.of(exc))
+            else:
+                self._chosen(state, image)
+
+        if config is not None and config.media_type in media.CONFIGS:
+            self._reading.platform(state.job.source, config, then, state.lost, state.live)
+        else:
+            then(Platform.read(image.fields() if image.media_type in media.SCHEMA1 else None))
+
+    def _chosen(self, state: JobState, root: Manifest) -> None:
+        state.digest, state.media_type = root.digest, root.media_type
+        self._compare(state, root.digest)
+        for delivery in state.open:
+            self._deliver(delivery, root)
+
+    @staticmethod
+    def _compare(state: JobState, digest: Digest) -> None:
+        for delivery in state.open:
+            target = delivery.target
+            if target.digest and target.digest != digest:
+                text = f"{target}: the image is {digest!s}, another digest than the destination names"
+                delivery.lost(Failure("ContentError", text))
+            elif delivery.present == digest:
+                delivery.end("equal")
+            elif delivery.present and target.tag and not state.job.clobber:
+                delivery.end("skipped")
+
+    def _end(self, state: JobState) -> None:
+        if self._jobs.pop(state.job.id, None) is None:
+            return
+        outcome = state.outcome()
+        self._count.images_done += 1
+        self._count.images_failed += outcome.failure is not None
+        self._finish(Finish(state.job.id, outcome))

@@ -1,0 +1,204 @@
+"""The only loop that waits: carries out the scheduler's commands and tells it what came of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
+
+import msgspec
+from anyio.abc import TaskGroup
+
+from asyncrane.abc import Place, Sink, Source
+from asyncrane.engine.job import Job
+from asyncrane.engine.messages import (
+    BlobCopied,
+    BlobMounted,
+    CommandFailed,
+    ConfigRead,
+    CopyBlob,
+    Ended,
+    Event,
+    Finish,
+    JobAdded,
+    JobCancelled,
+    Landing,
+    ManifestRead,
+    ManifestWritten,
+    MountBlob,
+    Probe,
+    Probed,
+    ReadConfig,
+    ReadManifest,
+    Resolve,
+    Resolved,
+    Work,
+    WriteManifest,
+)
+from asyncrane.engine.outcome import Outcome, Statistics, TransferView
+from asyncrane.engine.scheduler import Scheduler
+from asyncrane.engine.transfer import read_whole, transfer
+from asyncrane.errors import ContentError, Failure
+from asyncrane.oci.descriptor import Descriptor
+from asyncrane.oci.platform import Platform
+
+LARGEST_CONFIG = 8 * 1024 * 1024
+"""Bytes of an image config that are read."""
+
+
+class Stores(Protocol):
+    """Opens places by name."""
+
+    def source(self, place: Place) -> Source:
+        """To read from."""
+        ...
+
+    def sink(self, place: Place) -> Sink:
+        """To write to."""
+        ...
+
+
+class Executor(Protocol):
+    """Carries out commands, here or elsewhere."""
+
+    async def execute(self, command: Work) -> Ended:
+        """Do it; an error is an event too."""
+        ...
+
+
+class _Meter:
+    """How far one transfer is."""
+
+    __slots__ = ("command", "done")
+
+    def __init__(self, command: CopyBlob) -> None:
+        self.command = command
+        self.done = 0
+
+    def view(self) -> TransferView:
+        blob = self.command.blob
+        sinks = tuple(str(place) for place in self.command.sinks)
+        return TransferView(str(blob.digest), blob.size, self.done, str(self.command.source), sinks)
+
+
+class LocalExecutor:
+    """Carries out commands in this process."""
+
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
+        self._meters: dict[int, _Meter] = {}
+        self.bytes_read = 0
+
+    async def execute(self, command: Work) -> Ended:
+        """Do it; an error is an event too."""
+        started = time.perf_counter()
+        try:
+            event = await self._execute(command, started)
+        except Exception as exc:  # one command's surprise is that command's failure, never the whole run's
+            event = CommandFailed(command.id, Failure.of(exc), time.perf_counter() - started)
+        return event
+
+    async def _execute(self, command: Work, started: float) -> Ended:
+        stores = self._stores
+        match command:
+            case CopyBlob():
+                landings = await self._copy(command)
+                return BlobCopied(command.id, landings, time.perf_counter() - started)
+            case MountBlob():
+                mounted = await stores.sink(command.place).mount(command.blob, command.donor)
+                return BlobMounted(command.id, mounted, time.perf_counter() - started)
+            case WriteManifest():
+                await stores.sink(command.place).publish(command.manifest, command.tag)
+                return ManifestWritten(command.id, time.perf_counter() - started)
+            case ReadManifest():
+                manifest = await stores.source(command.place).manifest(command.identifier)
+                return ManifestRead(command.id, manifest, time.perf_counter() - started)
+            case Resolve():
+                found = await stores.source(command.place).resolve(command.identifier)
+                return Resolved(command.id, found, time.perf_counter() - started)
+            case Probe():
+                there = await stores.sink(command.place).probe(command.identifier)
+                return Probed(command.id, there, time.perf_counter() - started)
+            case ReadConfig():
+                platform = await _platform(stores.source(command.place), command.blob)
+                return ConfigRead(command.id, platform, time.perf_counter() - started)
+
+    async def _copy(self, command: CopyBlob) -> tuple[Landing, ...]:
+        meter = self._meters[command.id] = _Meter(command)
+
+        def count(size: int) -> None:
+            meter.done += size
+            self.bytes_read += size
+
+        try:
+            source = self._stores.source(command.source)
+            sinks = [self._stores.sink(place) for place in command.sinks]
+            return await transfer(command.blob, source, sinks, eager=command.eager, count=count)
+        finally:
+            del self._meters[command.id]
+
+    def transfers(self) -> tuple[TransferView, ...]:
+        """What is on its way now."""
+        return tuple(meter.view() for meter in self._meters.values())
+
+
+async def _platform(source: Source, config: Descriptor) -> Platform | None:
+    body = await read_whole(source, config, limit=LARGEST_CONFIG)
+    try:
+        return Platform.read(msgspec.json.decode(body))
+    except (msgspec.DecodeError, RecursionError) as exc:
+        raise ContentError(f"config {config.digest!s} is not JSON: {str(exc)[:120]}") from exc
+
+
+Done: TypeAlias = Callable[[Outcome], None]
+
+
+class Runner:
+    """Runs one scheduler with one executor, its commands as tasks of ``tasks``, whose owner outlives all jobs."""
+
+    def __init__(self, executor: LocalExecutor, tasks: TaskGroup, *, jobs: int | None = None) -> None:
+        self._scheduler = Scheduler(jobs=jobs)
+        self._executor = executor
+        self._tasks = tasks
+        self._waiting: dict[int, Done] = {}
+        self._observers: list[Callable[[Event], None]] = []
+
+    def observe(self, observer: Callable[[Event], None]) -> None:
+        """Let ``observer`` see every event, before the scheduler does."""
+        self._observers.append(observer)
+
+    def add(self, job: Job, done: Done) -> None:
+        """Start ``job``; ``done`` is called with what became of it."""
+        self._waiting[job.id] = done
+        self.feed(JobAdded(job))
+
+    def cancel(self, number: int) -> None:
+        """Nobody waits for job ``number`` any more."""
+        if self._waiting.pop(number, None) is not None:
+            self.feed(JobCancelled(number))
+
+    def feed(self, event: Event) -> None:
+        """Tell the scheduler, and start what it answers."""
+        for observer in self._observers:
+            observer(event)
+        for command in self._scheduler.feed(event):
+            if isinstance(command, Finish):
+                done = self._waiting.pop(command.job, None)
+                if done is not None:
+                    done(command.outcome)
+            else:
+                self._tasks.start_soon(self._run, command)
+
+    async def _run(self, command: Work) -> None:
+        self.feed(await self._executor.execute(command))
+
+    def statistics(self) -> Statistics:
+        """The counts so far, as a value of its own."""
+        count = self._scheduler.statistics()
+        limits = {str(site): int(limit.slots) for site, limit in self._scheduler.budget.sites().items()}
+        return msgspec.structs.replace(
+            count, bytes_read=self._executor.bytes_read, transfers=self._executor.transfers(), limits=limits
+        )
+
+    def __repr__(self) -> str:
+        return f"Runner({len(self._waiting)} jobs, {self._scheduler.queue!r})"

@@ -1,0 +1,164 @@
+"""The scheduler: told what happened (events), it answers what to do next (commands). It does no I/O and never waits.
+
+One job goes like this::
+
+    JobAdded
+      ├─ Probe      what does each destination tag name now?   (not when the destination was listed and lacks the tag)
+      └─ Resolve    what does the source tag name?             (not when the answer cannot spare reading the manifest)
+    all answered    equal everywhere: Finish
+      └─ ReadManifest  the root; with platforms its choice is made here (and checked against the config of an image)
+    ManifestRead    a shipment of the root to each destination (shipping.py):
+      ├─ its blobs: there, mounted or copied                    (placing.py)
+      └─ its children: ReadManifest, then a shipment each, as deep as it goes
+    all there       WriteManifest under the tag; Finish when every destination has ended
+
+Rules that hold at every moment, whatever order the events come in:
+
+- the bytes of a blob are sent to a site at most once, however many jobs and repositories want them, unless the site
+  refuses to mount; every other repository mounts;
+- a manifest is written after everything it names, the tag last and once;
+- what is shared belongs to nobody: cancelling a job takes away only what nobody else needs, and a job that arrives
+  after something failed for good fails with it, at once;
+- every command holds its slots from being answered until the event that ends it.
+"""
+
+from __future__ import annotations
+
+from asyncrane.abc import Place
+from asyncrane.engine.budget import Budget
+from asyncrane.engine.intake import Delivery, Intake
+from asyncrane.engine.messages import (
+    BlobMounted,
+    Command,
+    CommandFailed,
+    Ended,
+    Event,
+    Finish,
+    JobAdded,
+    JobCancelled,
+    ManifestRead,
+    ManifestWritten,
+    Probe,
+    Probed,
+    Resolved,
+    TagsListed,
+    Throttled,
+)
+from asyncrane.engine.outcome import Statistics
+from asyncrane.engine.placing import Placing
+from asyncrane.engine.queue import Queue
+from asyncrane.engine.reading import READ, Reading
+from asyncrane.engine.shipping import Shipment, Shipping
+from asyncrane.oci import media
+from asyncrane.oci.descriptor import Descriptor
+from asyncrane.oci.manifest import Manifest
+
+_SINGLE = (Resolved, Probed, ManifestRead, BlobMounted, ManifestWritten)
+"""Events of commands that are one request each: how long they take tells how busy a site is."""
+
+_CONGESTION = frozenset({"RateLimited", "ServerFault", "TimedOut"})
+
+
+class Scheduler:
+    """The state of all jobs. ``jobs`` fixes how many commands run at once per site; without it that adapts."""
+
+    def __init__(self, *, jobs: int | None = None) -> None:
+        self.budget = Budget(jobs=jobs)
+        self.queue = Queue(self.budget)
+        self._count = Statistics()
+        self._placing = Placing(self.queue, self._count)
+        self._shipping = Shipping(self.queue, self._count)
+        self._reading = Reading(self.queue)
+        self._finished: list[Finish] = []
+        self._absent: set[Place] = set()
+        self._intake = Intake(self.queue, self._reading, self._deliver, self._finished.append, self._count)
+
+    def feed(self, event: Event) -> list[Command]:
+        """Take in one event; the answer is everything that may start now because of it."""
+        match event:
+            case JobAdded():
+                self._intake.add(event.job)
+            case JobCancelled():
+                self._intake.cancel(event.job)
+            case TagsListed():
+                self._intake.listed(event)
+                if event.tags is None:
+                    self._absent.add(event.place)
+            case Throttled():
+                self.budget.limit(event.site).congested()
+            case _:
+                self._ended(event)
+        started = self.queue.take()
+        finished, self._finished[:] = list(self._finished), []
+        return [*finished, *started]
+
+    def statistics(self) -> Statistics:
+        """The counts so far: a live object, for reading only."""
+        return self._count
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing runs and nothing waits."""
+        return not self.queue.running and not len(self.queue)
+
+    def _ended(self, event: Ended) -> None:
+        sites, then = self.queue.ended(event)
+        if isinstance(event, _SINGLE):
+            self.budget.limit(sites[0]).observe(event.elapsed)
+        elif isinstance(event, CommandFailed) and event.failure.kind in _CONGESTION:
+            for site in sites:
+                self.budget.limit(site).congested()
+        then(event)
+
+    def _deliver(self, delivery: Delivery, root: Manifest) -> None:
+        changed = delivery.present is not None
+        shipment = self._ship(delivery, root, changed=changed)
+        self._shipping.deliver(shipment, delivery.target.tag, delivery)
+
+    def _ship(self, delivery: Delivery, manifest: Manifest, *, changed: bool) -> Shipment:
+        place = delivery.target.place
+        return self._shipping.shipment(place, manifest, lambda s: self._fill(s, delivery, changed=changed))
+
+    def _fill(self, shipment: Shipment, delivery: Delivery, *, changed: bool) -> None:
+        """Everything the manifest names has to be there first; within one repository it is."""
+        job, place = delivery.job, shipment.place
+        if job.source == place:
+            return
+        eager = place in self._absent
+        for blob in shipment.manifest.blobs():
+            if media.is_nondistributable(blob.media_type) and not job.nondistributable:
+                continue
+            shipment.missing += 1
+            if not self._placing.need(place, blob, job.source, shipment, eager=eager):
+                shipment.missing -= 1
+            if shipment.failure:
+                return
+        for child in shipment.manifest.children():
+            shipment.missing += 1
+            if changed:
+                self._ask_for_child(shipment, delivery, child)
+            else:
+                self._read_child(shipment, delivery, child, changed=False)
+
+    def _ask_for_child(self, shipment: Shipment, delivery: Delivery, child: Descriptor) -> None:
+        """The tag named something else before, which may share children with this: one HEAD saves their blobs."""
+
+        def ended(event: Ended) -> None:
+            if isinstance(event, Probed) and event.descriptor is not None:
+                shipment.arrived()
+            else:
+                self._read_child(shipment, delivery, child, changed=True)
+
+        self.queue.push(
+            lambda number: Probe(number, shipment.place, str(child.digest)) if shipment.live else None,
+            ended,
+            (shipment.place.site,),
+            priority=READ,
+        )
+
+    def _read_child(self, shipment: Shipment, delivery: Delivery, child: Descriptor, *, changed: bool) -> None:
+        def then(manifest: Manifest) -> None:
+            self._shipping.attach(self._ship(delivery, manifest, changed=changed), shipment)
+            shipment.arrived()
+
+        self._reading.by_digest(delivery.job.source, child.digest, then, shipment.lost, lambda: shipment.live)

@@ -1,0 +1,191 @@
+"""Getting each manifest to each place after everything it names: blobs and children first, the tag last and once.
+
+A *shipment* is one manifest at one place. It counts what it still waits for; at zero the manifest is written: under
+the tags that were asked for, or under its digest when an index (or nobody by name) needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from asyncrane.abc import Place
+from asyncrane.engine.messages import CommandFailed, Ended, Work, WriteManifest
+from asyncrane.engine.outcome import Statistics
+from asyncrane.engine.queue import Queue
+from asyncrane.errors import Failure
+from asyncrane.oci.digest import Digest
+from asyncrane.oci.manifest import Manifest
+
+WRITE = 0
+
+
+class Delivery(Protocol):
+    """A job's wish to have a manifest at a place."""
+
+    @property
+    def live(self) -> bool:
+        """Whether the job still wants it."""
+        ...
+
+    def written(self, *, existed: bool) -> None:
+        """It is there, under the tag asked for."""
+        ...
+
+    def lost(self, failure: Failure) -> None:
+        """It will not come."""
+        ...
+
+
+class Shipment:
+    """One manifest at one place; waits for blobs and children through :meth:`arrived` and :meth:`lost`."""
+
+    __slots__ = ("_shipping", "deliveries", "failure", "manifest", "missing", "parents", "place", "stored", "writing")
+
+    def __init__(self, shipping: Shipping, place: Place, manifest: Manifest) -> None:
+        self._shipping = shipping
+        self.place = place
+        self.manifest = manifest
+        self.missing = 1
+        self.parents: list[Shipment] = []
+        self.deliveries: list[tuple[str | None, Delivery]] = []
+        self.failure: Failure | None = None
+        self.writing = 0
+        self.stored = False
+
+    @property
+    def live(self) -> bool:
+        """Whether a job still wants it, itself or through an index."""
+        return any(d.live for _, d in self.deliveries) or any(p.live for p in self.parents)
+
+    def arrived(self) -> None:
+        """One thing less to wait for."""
+        self.missing -= 1
+        if self.missing == 0 and self.failure is None:
+            self._shipping.ready(self)
+
+    def lost(self, failure: Failure) -> None:
+        """Something it waits for will not come."""
+        if self.failure is None:
+            self._shipping.fail(self, failure)
+
+    def forget(self, tag: str | None, delivery: Delivery) -> None:
+        """``delivery`` has ended; the shipment may have failed, and forgotten it, meanwhile."""
+        if (tag, delivery) in self.deliveries:
+            self.deliveries.remove((tag, delivery))
+
+    def __repr__(self) -> str:
+        return f"Shipment({self.manifest.digest[:19]} to {self.place}, {self.missing} missing)"
+
+
+class Shipping:
+    """All shipments of all jobs."""
+
+    def __init__(self, queue: Queue, statistics: Statistics) -> None:
+        self._queue = queue
+        self._count = statistics
+        self._shipments: dict[tuple[Place, Digest], Shipment] = {}
+
+    def shipment(self, place: Place, manifest: Manifest, fill: Callable[[Shipment], None]) -> Shipment:
+        """The shipment of ``manifest`` to ``place``; a new one is filled with what it has to wait for by ``fill``."""
+        found = self._shipments.get((place, manifest.digest))
+        if found is None:
+            found = self._shipments[place, manifest.digest] = Shipment(self, place, manifest)
+            fill(found)
+            found.arrived()
+        return found
+
+    def deliver(self, shipment: Shipment, tag: str | None, delivery: Delivery) -> None:
+        """``delivery`` wants it under ``tag`` (or by digest)."""
+        if shipment.failure:
+            delivery.lost(shipment.failure)
+            return
+        shipment.deliveries.append((tag, delivery))
+        if shipment.missing == 0:
+            if tag is None and shipment.stored:
+                self._settle(shipment)
+            else:
+                self._write(shipment, tag, delivery if tag else None)
+
+    def attach(self, shipment: Shipment, parent: Shipment) -> None:
+        """``parent`` waits until it is stored."""
+        if shipment.stored:
+            return
+        parent.missing += 1
+        shipment.parents.append(parent)
+        if shipment.failure:
+            parent.lost(shipment.failure)
+        elif shipment.missing == 0 and not shipment.writing:
+            self._write(shipment, None, None)
+
+    def ready(self, shipment: Shipment) -> None:
+        """Everything is there: write it under every tag that was asked for, else by digest."""
+        tagged = [(tag, delivery) for tag, delivery in shipment.deliveries if tag]
+        for tag, delivery in tagged:
+            self._write(shipment, tag, delivery)
+        if not tagged:
+            self._write(shipment, None, None)
+
+    def fail(self, shipment: Shipment, failure: Failure) -> None:
+        """It will not be stored: tell everybody who waits, now and later."""
+        shipment.failure = failure
+        deliveries, shipment.deliveries = shipment.deliveries, []
+        parents, shipment.parents = shipment.parents, []
+        for _, delivery in deliveries:
+            delivery.lost(failure)
+        for parent in parents:
+            parent.lost(failure)
+
+    def _wrote(self, shipment: Shipment, tag: str | None, delivery: Delivery | None, event: Ended) -> None:
+        shipment.writing -= 1
+        if isinstance(event, CommandFailed):
+            self._unwritten(shipment, tag, delivery, event.failure)
+            return
+        existed, shipment.stored = shipment.stored, True
+        self._count.manifests_written += 1
+        if delivery is not None:
+            shipment.forget(tag, delivery)
+            delivery.written(existed=existed)
+        self._settle(shipment)
+
+    def _unwritten(self, shipment: Shipment, tag: str | None, delivery: Delivery | None, failure: Failure) -> None:
+        """Refused under a tag it is that delivery's loss, refused by digest everybody's."""
+        if delivery is None:
+            self.fail(shipment, failure)
+            return
+        shipment.forget(tag, delivery)
+        delivery.lost(failure)
+        self._write_for_the_rest(shipment)
+
+    def _write_for_the_rest(self, shipment: Shipment) -> None:
+        """No tag brought it there, but somebody needs it by digest."""
+        untagged = any(tag is None for tag, _ in shipment.deliveries)
+        if not shipment.writing and not shipment.stored and (shipment.parents or untagged):
+            self._write(shipment, None, None)
+
+    def _settle(self, shipment: Shipment) -> None:
+        """Stored: parents and those who asked by digest have what they wanted."""
+        parents, shipment.parents = shipment.parents, []
+        for parent in parents:
+            parent.arrived()
+        for tag, delivery in [d for d in shipment.deliveries if d[0] is None]:
+            shipment.forget(tag, delivery)
+            delivery.written(existed=False)
+
+    def _write(self, shipment: Shipment, tag: str | None, delivery: Delivery | None) -> None:
+        shipment.writing += 1
+        self._queue.push(
+            lambda number: self._make(number, shipment, tag, delivery),
+            lambda event: self._wrote(shipment, tag, delivery, event),
+            (shipment.place.site,),
+            priority=WRITE,
+        )
+
+    def _make(self, number: int, shipment: Shipment, tag: str | None, delivery: Delivery | None) -> Work | None:
+        wanted = delivery.live if delivery is not None else shipment.live
+        if shipment.failure or not wanted:
+            shipment.writing -= 1
+            if delivery is not None and shipment.failure is None:
+                self._write_for_the_rest(shipment)
+            return None
+        return WriteManifest(number, shipment.place, shipment.manifest, tag)
