@@ -1,0 +1,208 @@
+"""Copying: one image to one or several places, all tags of a repository, or many pairs in one run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import anyio
+import msgspec
+
+from asyncrane.abc import Place, Site
+from asyncrane.engine.job import Job, Target
+from asyncrane.engine.outcome import Outcome, TargetOutcome
+from asyncrane.errors import AsyncraneError, Failure, InvalidReference, RegistryError, TagExists
+from asyncrane.oci.platform import Platform
+from asyncrane.oci.reference import Reference, Repository, is_bare_registry
+from asyncrane.registry.listing import tags_page
+from asyncrane.session import Session
+
+LISTINGS = 8
+"""Repositories whose tags are listed at the same time."""
+
+
+class Pair(msgspec.Struct, frozen=True):
+    """What to copy and where to: image references, or repositories where all tags are meant."""
+
+    source: str
+    destinations: tuple[str, ...]
+
+
+async def copy(
+    session: Session,
+    source: str,
+    *destinations: str,
+    platforms: Sequence[Platform] = (),
+    clobber: bool = True,
+    nondistributable: bool = False,
+) -> Outcome:
+    """Copy the image ``source`` to every destination, reading it once.
+
+    An index is copied whole and unchanged unless ``platforms`` says which parts: one gives that image, several an
+    index of these. ``nondistributable`` copies layers that are normally left where their ``urls`` point.
+
+    :raises InvalidReference: when a name is not an image reference
+    :raises TagExists: when not ``clobber`` and a destination tag names something else
+    :raises AsyncraneError: the first destination's failure; the others have been tried
+    """
+    job = _job(session, source, destinations, platforms, clobber=clobber, nondistributable=nondistributable)
+    outcome = await session.submit(job)
+    if outcome.failure is not None:
+        raise outcome.failure.error()
+    for target in outcome.targets:
+        if target.status == "skipped":
+            raise TagExists(f"refusing to clobber existing tag {target.destination}")
+    return outcome
+
+
+async def copy_all(
+    session: Session,
+    pairs: Sequence[Pair],
+    *,
+    all_tags: bool = False,
+    platforms: Sequence[Platform] = (),
+    clobber: bool = True,
+    nondistributable: bool = False,
+    on_outcome: Callable[[Outcome], None] | None = None,
+) -> list[Outcome]:
+    """Copy every pair in one run: what they share is moved once. With ``all_tags`` pairs are repositories.
+
+    What fails is in the outcomes; the others go on.
+
+    :raises InvalidReference: when a name cannot be used, before anything is copied
+    """
+    collected = _Collected(on_outcome)
+    options = {"clobber": clobber, "nondistributable": nondistributable}
+    if not all_tags:
+        jobs = [_job(session, pair.source, pair.destinations, platforms, **options) for pair in pairs]
+        for job in jobs:
+            collected.add(session, job)
+    else:
+        trees = [(_repository(p.source), tuple(_repository(d) for d in p.destinations)) for p in pairs]
+        limit = anyio.CapacityLimiter(LISTINGS)
+        async with anyio.create_task_group() as tasks:
+            for source, destinations in trees:
+                tree = _Tree(session, source, destinations, tuple(platforms), options)
+                tasks.start_soon(tree.submit, collected, limit)
+    await collected.wait()
+    return collected.outcomes
+
+
+class _Collected:
+    """Outcomes as they come, until there is one for every job."""
+
+    def __init__(self, on_outcome: Callable[[Outcome], None] | None) -> None:
+        self.outcomes: list[Outcome] = []
+        self._on_outcome = on_outcome
+        self._open = 0
+        self._none_open = anyio.Event()
+
+    def add(self, session: Session, job: Job) -> None:
+        self._open += 1
+        session.add(job, self._done)
+
+    def _done(self, outcome: Outcome) -> None:
+        self._open -= 1
+        self.put(outcome)
+        if not self._open:
+            self._none_open.set()
+
+    def put(self, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+        if self._on_outcome is not None:
+            self._on_outcome(outcome)
+
+    async def wait(self) -> None:
+        while self._open:
+            self._none_open = anyio.Event()
+            await self._none_open.wait()
+
+
+class _Tree:
+    """One repository with all its tags."""
+
+    def __init__(
+        self,
+        session: Session,
+        source: Repository,
+        destinations: tuple[Repository, ...],
+        platforms: tuple[Platform, ...],
+        options: dict[str, bool],
+    ) -> None:
+        self._session = session
+        self._source = source
+        self._destinations = destinations
+        self._platforms = platforms
+        self._options = options
+
+    async def submit(self, collected: _Collected, limit: anyio.CapacityLimiter) -> None:
+        """Make a job of every tag as the listing comes in."""
+        try:
+            async with limit:
+                async with anyio.create_task_group() as tasks:
+                    for destination in self._destinations:
+                        tasks.start_soon(self._look, destination)
+                async for tag in self._session.remote(self._source).tags():
+                    collected.add(self._session, self._job(tag))
+        except AsyncraneError as exc:
+            lost = tuple(TargetOutcome(str(d), "failed", Failure.of(exc)) for d in self._destinations)
+            collected.put(Outcome(str(self._source), targets=lost))
+
+    async def _look(self, destination: Repository) -> None:
+        """One page of the destination's tags spares asking for each; without it each is asked for."""
+        origin = self._session.origin(destination.registry, writing=True)
+        try:
+            page = await tags_page(origin, destination.path)
+        except RegistryError:
+            return
+        tags, complete = page if page is not None else (None, True)
+        self._session.listed(_place(destination), tuple(tags) if tags is not None else None, complete=complete)
+
+    def _job(self, tag: str) -> Job:
+        targets = tuple(Target(_place(destination), tag) for destination in self._destinations)
+        number = self._session.next_id()
+        return Job(number, _place(self._source), targets, tag=tag, platforms=self._platforms, **self._options)
+
+
+def _job(
+    session: Session,
+    source: str,
+    destinations: Sequence[str],
+    platforms: Sequence[Platform],
+    *,
+    clobber: bool,
+    nondistributable: bool,
+) -> Job:
+    wanted = Reference.parse(source)
+    targets = tuple(_target(text) for text in destinations)
+    if not targets:
+        raise InvalidReference("a copy needs at least one destination")
+    return Job(
+        id=session.next_id(),
+        source=_place(wanted.repository),
+        targets=targets,
+        tag=wanted.tag,
+        digest=wanted.digest,
+        platforms=tuple(platforms),
+        clobber=clobber,
+        nondistributable=nondistributable,
+    )
+
+
+def _target(text: str) -> Target:
+    _refuse_bare(text)
+    reference = Reference.parse(text)
+    return Target(_place(reference.repository), reference.tag, reference.digest)
+
+
+def _repository(text: str) -> Repository:
+    _refuse_bare(text)
+    return Repository.parse(text)
+
+
+def _refuse_bare(text: str) -> None:
+    if is_bare_registry(text):
+        raise InvalidReference(f"{text!r} is a registry without a repository (expected {text.rstrip('/')}/NAME)")
+
+
+def _place(repository: Repository) -> Place:
+    return Place(Site(repository.registry, mounts=True), repository.path)
