@@ -211,7 +211,10 @@ def _fields(path: Path) -> dict[str, Any]:
         return {}
     body = _read_bytes(path)
     AuthFile.parse(body, str(path))
-    fields = json.loads(body.decode("utf-8-sig").strip() or "{}")
+    try:
+        fields = json.loads(body.decode("utf-8-sig").strip() or "{}")
+    except (ValueError, RecursionError) as exc:  # in a part that reading skips, and writing would have to keep
+        raise CredentialError(f"cannot read credentials from {path}: {type(exc).__name__}") from None
     return fields if isinstance(fields, dict) else {}
 
 
