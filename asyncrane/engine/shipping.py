@@ -40,13 +40,25 @@ class Delivery(Protocol):
 class Shipment:
     """One manifest at one place; waits for blobs and children through :meth:`arrived` and :meth:`lost`."""
 
-    __slots__ = ("_shipping", "deliveries", "failure", "manifest", "missing", "parents", "place", "stored", "writing")
+    __slots__ = (
+        "_shipping",
+        "deliveries",
+        "failure",
+        "fresh",
+        "manifest",
+        "missing",
+        "parents",
+        "place",
+        "stored",
+        "writing",
+    )
 
     def __init__(self, shipping: Shipping, place: Place, manifest: Manifest) -> None:
         self._shipping = shipping
         self.place = place
         self.manifest = manifest
         self.missing = 1
+        self.fresh = True
         self.parents: list[Shipment] = []
         self.deliveries: list[tuple[str | None, Delivery]] = []
         self.failure: Failure | None = None
@@ -87,12 +99,13 @@ class Shipping:
         self._shipments: dict[tuple[Place, Digest], Shipment] = {}
 
     def shipment(self, place: Place, manifest: Manifest, fill: Callable[[Shipment], None]) -> Shipment:
-        """The shipment of ``manifest`` to ``place``; a new one is filled with what it has to wait for by ``fill``."""
+        """The shipment of ``manifest`` to ``place``; a new one is filled with what it has to wait for by ``fill``, and
+        waits besides for the first who wants it, so that it is written in the way that one wants.
+        """
         found = self._shipments.get((place, manifest.digest))
         if found is None:
             found = self._shipments[place, manifest.digest] = Shipment(self, place, manifest)
             fill(found)
-            found.arrived()
         return found
 
     def deliver(self, shipment: Shipment, tag: str | None, delivery: Delivery) -> None:
@@ -101,7 +114,9 @@ class Shipping:
             delivery.lost(shipment.failure)
             return
         shipment.deliveries.append((tag, delivery))
-        if shipment.missing == 0:
+        if shipment.fresh:
+            self._first(shipment)
+        elif shipment.missing == 0:
             if tag is None and shipment.stored:
                 self._settle(shipment)
             else:
@@ -115,8 +130,15 @@ class Shipping:
         shipment.parents.append(parent)
         if shipment.failure:
             parent.lost(shipment.failure)
+        elif shipment.fresh:
+            self._first(shipment)
         elif shipment.missing == 0 and not shipment.writing:
             self._write(shipment, None, None)
+
+    @staticmethod
+    def _first(shipment: Shipment) -> None:
+        shipment.fresh = False
+        shipment.arrived()
 
     def ready(self, shipment: Shipment) -> None:
         """Everything is there: write it under every tag that was asked for, else by digest."""
