@@ -142,8 +142,8 @@ def _media_type(fields: dict[str, Any], content_type: str) -> str:
     declared = content_type.partition(";")[0].strip()
     inner = fields.get("mediaType")
     for candidate in (declared, inner):
-        if candidate in media.MANIFESTS:
-            return _same_shape(str(candidate), fields)
+        if isinstance(candidate, str) and candidate in media.MANIFESTS:
+            return _same_shape(candidate, fields)
     if "manifests" in fields:
         return media.OCI_INDEX
     if "fsLayers" in fields:
@@ -173,7 +173,7 @@ def _schema1_payload(body: bytes, fields: dict[str, Any]) -> bytes:
     try:
         protected = json.loads(_base64url(signatures[0]["protected"]))
         return body[: int(protected["formatLength"])] + _base64url(protected["formatTail"])
-    except (KeyError, TypeError, ValueError, binascii.Error) as exc:
+    except (KeyError, TypeError, ValueError, RecursionError, binascii.Error) as exc:
         raise UnsupportedManifest(f"the schema 1 manifest has an unreadable signature: {exc}") from exc
 
 
