@@ -11,6 +11,7 @@ from asyncrane.abc import Place, Site
 from asyncrane.engine.job import Job, Target
 from asyncrane.engine.outcome import Outcome, TargetOutcome
 from asyncrane.errors import AsyncraneError, Failure, InvalidReference, RegistryError, TagExists
+from asyncrane.oci.digest import Digest
 from asyncrane.oci.platform import Platform
 from asyncrane.oci.reference import Reference, Repository, is_bare_registry
 from asyncrane.registry.listing import tags_page
@@ -25,6 +26,12 @@ class Pair(msgspec.Struct, frozen=True):
 
     source: str
     destinations: tuple[str, ...]
+
+
+class _Wishes(msgspec.Struct, frozen=True):
+    platforms: tuple[Platform, ...] = ()
+    clobber: bool = True
+    nondistributable: bool = False
 
 
 async def copy(
@@ -44,8 +51,8 @@ async def copy(
     :raises TagExists: when not ``clobber`` and a destination tag names something else
     :raises AsyncraneError: the first destination's failure; the others have been tried
     """
-    job = _job(session, source, destinations, platforms, clobber=clobber, nondistributable=nondistributable)
-    outcome = await session.submit(job)
+    wishes = _Wishes(tuple(platforms), clobber, nondistributable)
+    outcome = await session.submit(_job(session, source, destinations, wishes))
     if outcome.failure is not None:
         raise outcome.failure.error()
     for target in outcome.targets:
@@ -71,9 +78,9 @@ async def copy_all(
     :raises InvalidReference: when a name cannot be used, before anything is copied
     """
     collected = _Collected(on_outcome)
-    options = {"clobber": clobber, "nondistributable": nondistributable}
+    wishes = _Wishes(tuple(platforms), clobber, nondistributable)
     if not all_tags:
-        jobs = [_job(session, pair.source, pair.destinations, platforms, **options) for pair in pairs]
+        jobs = [_job(session, pair.source, pair.destinations, wishes) for pair in pairs]
         for job in jobs:
             collected.add(session, job)
     else:
@@ -81,7 +88,7 @@ async def copy_all(
         limit = anyio.CapacityLimiter(LISTINGS)
         async with anyio.create_task_group() as tasks:
             for source, destinations in trees:
-                tree = _Tree(session, source, destinations, tuple(platforms), options)
+                tree = _Tree(session, source, destinations, wishes)
                 tasks.start_soon(tree.submit, collected, limit)
     await collected.wait()
     return collected.outcomes
@@ -121,18 +128,12 @@ class _Tree:
     """One repository with all its tags."""
 
     def __init__(
-        self,
-        session: Session,
-        source: Repository,
-        destinations: tuple[Repository, ...],
-        platforms: tuple[Platform, ...],
-        options: dict[str, bool],
+        self, session: Session, source: Repository, destinations: tuple[Repository, ...], wishes: _Wishes
     ) -> None:
         self._session = session
         self._source = source
         self._destinations = destinations
-        self._platforms = platforms
-        self._options = options
+        self._wishes = wishes
 
     async def submit(self, collected: _Collected, limit: anyio.CapacityLimiter) -> None:
         """Make a job of every tag as the listing comes in."""
@@ -159,32 +160,35 @@ class _Tree:
 
     def _job(self, tag: str) -> Job:
         targets = tuple(Target(_place(destination), tag) for destination in self._destinations)
-        number = self._session.next_id()
-        return Job(number, _place(self._source), targets, tag=tag, platforms=self._platforms, **self._options)
+        return _make(self._session, _place(self._source), targets, self._wishes, tag=tag)
 
 
-def _job(
-    session: Session,
-    source: str,
-    destinations: Sequence[str],
-    platforms: Sequence[Platform],
-    *,
-    clobber: bool,
-    nondistributable: bool,
-) -> Job:
+def _job(session: Session, source: str, destinations: Sequence[str], wishes: _Wishes) -> Job:
     wanted = Reference.parse(source)
     targets = tuple(_target(text) for text in destinations)
     if not targets:
         raise InvalidReference("a copy needs at least one destination")
+    return _make(session, _place(wanted.repository), targets, wishes, tag=wanted.tag, digest=wanted.digest)
+
+
+def _make(
+    session: Session,
+    source: Place,
+    targets: tuple[Target, ...],
+    wishes: _Wishes,
+    *,
+    tag: str | None,
+    digest: Digest | None = None,
+) -> Job:
     return Job(
         id=session.next_id(),
-        source=_place(wanted.repository),
+        source=source,
         targets=targets,
-        tag=wanted.tag,
-        digest=wanted.digest,
-        platforms=tuple(platforms),
-        clobber=clobber,
-        nondistributable=nondistributable,
+        tag=tag,
+        digest=digest,
+        platforms=wishes.platforms,
+        clobber=wishes.clobber,
+        nondistributable=wishes.nondistributable,
     )
 
 

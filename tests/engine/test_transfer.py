@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 
-from asyncrane.abc import Reader, Stream
+from asyncrane.abc import Reader
 from asyncrane.engine import transfer as engine_transfer
 from asyncrane.engine.transfer import read_whole, transfer
 from asyncrane.errors import Interrupted, SizeMismatch
@@ -46,7 +46,7 @@ class CountingStore(MemoryStore):
     broken = 0
 
     @asynccontextmanager
-    async def _open(self, blob: Descriptor, start: int) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def open(self, blob: Descriptor, *, start: int = 0) -> AsyncIterator[AsyncIterator[bytes]]:
         self.opened += 1
         async with super().open(blob, start=start) as chunks:
             yield self._passing(chunks)
@@ -61,9 +61,6 @@ class CountingStore(MemoryStore):
                 yield bytes(len(chunk))
             else:
                 yield chunk
-
-    def open(self, blob: Descriptor, *, start: int = 0) -> Stream:
-        return self._open(blob, start)
 
 
 class SlowStore(MemoryStore):
@@ -92,7 +89,8 @@ async def counting() -> CountingStore:
 
 
 async def test_one_destination_gets_the_bytes_and_they_are_counted() -> None:
-    source, sink, seen = await filled(), MemoryStore("sink"), []
+    source, sink = await filled(), MemoryStore("sink")
+    seen: list[int] = []
     (landing,) = await transfer(BLOB, source, [sink], count=seen.append)
     assert landing.sent
     assert sum(seen) == len(CONTENT)
