@@ -1,0 +1,104 @@
+"""What asyncrane has to reach, as a table, and whether it did."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from .runners import REFERENCE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from .results import Measured, Run
+
+RSS_LIMIT = 150.0  # MiB, in every scenario
+
+
+class Target(msgspec.Struct, frozen=True):
+    """A limit on one figure of one scenario.
+
+    ``faster`` is how many times longer ``versus`` takes than asyncrane (at least the limit); ``cpu`` is asyncrane's
+    CPU time by that of ``versus`` for the same bytes (at most).
+    """
+
+    scenario: str
+    figure: Literal["faster", "cpu"]
+    versus: str
+    limit: float
+
+
+TARGETS: tuple[Target, ...] = (
+    Target("fleet", "faster", "crane", 1.4),
+    Target("tiny", "faster", "crane", 1.7),
+    Target("tiny-200ms", "faster", "crane", 8.0),
+    Target("tiny-200ms", "faster", "crane-parallel", 1.8),
+    Target("fleet-tls", "faster", "crane", 1.6),
+    Target("big", "faster", "crane", 1.0),
+    Target("big", "cpu", "crane", 1.15),
+    Target("resync", "faster", "crane", 2.0),
+)
+
+CLAIMS_ON = "fleet"  # the scenario whose requests are held against the claims
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """A target, said in words, and what was seen."""
+
+    target: str
+    seen: str
+    outcome: Literal["met", "missed", "not measured"]
+
+
+def judge(measured: Iterable[Measured]) -> tuple[Verdict, ...]:
+    """Every target of the table, then the memory of every scenario, then the requests."""
+    by_name = {one.scenario: one for one in measured}
+    return (
+        *(_verdict(target, by_name.get(target.scenario)) for target in TARGETS),
+        *_memory(by_name.values()),
+        *_requests(by_name.get(CLAIMS_ON)),
+    )
+
+
+def _verdict(target: Target, measured: Measured | None) -> Verdict:
+    seen: float | None = None
+    if target.figure == "faster":
+        said = f"{target.scenario}: at least {target.limit:g}x as fast as {target.versus}"
+        seen = measured.ratio(target.versus, REFERENCE, _wall) if measured else None
+        good = seen is not None and seen >= target.limit
+    else:
+        said = f"{target.scenario}: at most {target.limit:g}x the client CPU per GiB of {target.versus}"
+        seen = measured.ratio(REFERENCE, target.versus, _cpu) if measured else None
+        good = seen is not None and seen <= target.limit
+    if seen is None:
+        return Verdict(said, "", "not measured")
+    return Verdict(said, f"{seen:.2f}x", "met" if good else "missed")
+
+
+def _memory(measured: Iterable[Measured]) -> Iterator[Verdict]:
+    for one in measured:
+        peaks = [run.rss for run in one.done(REFERENCE).values()]
+        if peaks:
+            said = f"{one.scenario}: peak RSS at most {RSS_LIMIT:g} MiB"
+            yield Verdict(said, f"{max(peaks):.0f} MiB", "met" if max(peaks) <= RSS_LIMIT else "missed")
+
+
+def _requests(measured: Measured | None) -> Iterator[Verdict]:
+    runs = list(measured.done(REFERENCE).values()) if measured else []
+    if not any(run.claims for run in runs):
+        yield Verdict(f"{CLAIMS_ON}: every byte crosses each wire once", "", "not measured")
+        return
+    for claim in runs[-1].claims:
+        seen = sorted({one.seen for run in runs for one in run.claims if one.name == claim.name})
+        good = seen == [claim.said]
+        said = f"{CLAIMS_ON}: {claim.name}: {claim.said}"
+        yield Verdict(said, ", ".join(map(str, seen)), "met" if good else "missed")
+
+
+def _wall(run: Run) -> float:
+    return run.wall
+
+
+def _cpu(run: Run) -> float:
+    return run.cpu
