@@ -1,0 +1,61 @@
+"""When one registry may be asked again: everything waits while it is parked (B1, B2)."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections.abc import Callable
+
+import anyio
+
+from asyncrane.errors import RateLimited
+from asyncrane.transport.statistics import Counters
+
+
+class Gate:
+    """Shut while a registry asked to be left alone. Times are the event loop's, in seconds."""
+
+    __slots__ = ("_counters", "_registry", "on_throttle", "quota_until", "until")
+
+    def __init__(self, registry: str, counters: Counters) -> None:
+        self.until = 0.0
+        self.quota_until = 0.0
+        self.on_throttle: Callable[[float], None] | None = None
+        self._registry = registry
+        self._counters = counters
+
+    def park(self, seconds: float) -> None:
+        """Leave the registry alone for so long; a longer wait in force stays."""
+        now = asyncio.get_running_loop().time()
+        if now + seconds <= self.until:
+            return
+        self._counters.throttled += now + seconds - max(self.until, now)
+        self.until = now + seconds
+        if self.on_throttle is not None:
+            self.on_throttle(seconds)
+
+    def hold_quota(self, seconds: float) -> None:
+        """The quota is used up: hold back what counts against it (manifests that are fetched), nothing else."""
+        self.quota_until = max(self.quota_until, asyncio.get_running_loop().time() + seconds)
+
+    async def wait(self, *, counted: bool, deadline: float = math.inf) -> None:
+        """Wait until a request may go out; ``counted`` when it would count against a quota.
+
+        :raises RateLimited: when that is after ``deadline``
+        """
+        loop = asyncio.get_running_loop()
+        while True:
+            now = loop.time()
+            until = max(self.until, self.quota_until) if counted else self.until
+            if until <= now:
+                return
+            if until > deadline:
+                raise RateLimited(
+                    f"{self._registry}: rate limited for {until - now:.0f} s more", retry_after=until - now
+                )
+            if counted and self.quota_until > self.until and self.on_throttle is not None:
+                self.on_throttle(until - now)
+            # never early, and not all at once
+            spread = random.random() * min(1.0, 0.1 * (until - now))  # noqa: S311  jitter, not a secret
+            await anyio.sleep(until - now + spread)

@@ -1,0 +1,67 @@
+"""Where a request goes when it is sent elsewhere: by an absolute target, or by a redirect, and what it takes along.
+
+URLs are used exactly as they came: re-quoting one breaks its signature.
+"""
+
+from __future__ import annotations
+
+import aiohttp
+from yarl import URL
+
+from asyncrane.errors import ServerFault
+from asyncrane.transport.call import Call
+from asyncrane.transport.redaction import bare_url
+from asyncrane.transport.tokens import is_foreign_private
+
+_MOST = 5
+_SAFE = frozenset({"GET", "HEAD"})
+_KEEPS_METHOD = frozenset({307, 308})
+
+
+def resolve(base: str, target: str) -> tuple[URL, bool]:
+    """The URL of an absolute target, and whether it is on another host than ``base``.
+
+    A registry behind a proxy that ends TLS may give its own URLs as ``http``: they are asked as ``https``.
+    """
+    home = URL(base, encoded=True)
+    url = URL(target, encoded=True)
+    if not url.absolute:
+        return home.join(url), False
+    if url.scheme == "http" and home.scheme == "https" and url.raw_authority == home.raw_authority:
+        return URL(f"https{target[4:]}", encoded=True), False
+    return url, not same_origin(home, url)
+
+
+def same_origin(a: URL, b: URL) -> bool:
+    """Whether two URLs have the same scheme, host and port, and so may see the same credentials."""
+    return a.scheme == b.scheme and a.host == b.host and a.port == b.port
+
+
+def follow(call: Call, response: aiohttp.ClientResponse, registry: str, *, insecure: bool) -> bool:
+    """Point ``call`` to where ``response`` redirects it; ``False`` when that is not a redirect to follow.
+
+    Only GET and HEAD are sent elsewhere by 301 to 303; 307 and 308 keep any method, and none changes it.
+
+    :raises ServerFault: when it must not be followed
+    """
+    location = response.headers.get("Location")
+    if not location or (call.method not in _SAFE and response.status not in _KEEPS_METHOD):
+        return False
+    here = response.url
+    try:
+        there = here.join(URL(location, encoded=True))
+    except ValueError:
+        there = URL()
+    what = f"{call.method} {bare_url(str(here))}: redirect"
+    if there.scheme not in ("http", "https") or not there.host:
+        raise ServerFault(f"{what}: not to a URL", status=response.status)
+    call.redirects += 1
+    if call.redirects > _MOST:
+        raise ServerFault(f"{what}: more than {_MOST} in a row", status=response.status)
+    if here.scheme == "https" and there.scheme == "http" and not insecure:
+        raise ServerFault(f"{what} to {bare_url(str(there))} refused: from https to http", status=response.status)
+    if is_foreign_private(there.host, registry):
+        raise ServerFault(f"{what} to {bare_url(str(there))} refused: a private address", status=response.status)
+    call.foreign = call.foreign or not same_origin(here, there)
+    call.url = there
+    return True

@@ -1,0 +1,128 @@
+"""Whom to trust, and who we are, over TLS: one ``ssl`` context per host, made when first needed.
+
+``certs.d/<host[:port]>/`` holds ``*.crt`` (authorities), and ``*.cert`` with ``*.key`` (client certificates), as with
+docker and podman (containers-certs.d(5)). ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` replace the system's authorities.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+from asyncrane.errors import InvalidInput
+
+
+class Trust:
+    """TLS settings of a pool.
+
+    :raises InvalidInput: when a file cannot be used, or of certificate and key only one is given
+    """
+
+    def __init__(
+        self,
+        *,
+        insecure: bool = False,
+        ca: Path | None = None,
+        cert: Path | None = None,
+        key: Path | None = None,
+        certs_dir: Path | None = None,
+    ) -> None:
+        if key is not None and cert is None:
+            raise InvalidInput(f"the client key {key} has no certificate")
+        if cert is not None and key is None and not _holds_key(cert):
+            raise InvalidInput(f"the client certificate {cert} has no key")
+        self._insecure = insecure
+        self._ca = ca
+        self._cert = cert
+        self._key = key
+        self._roots = (certs_dir,) if certs_dir is not None else tuple(_usual_places())
+        self._contexts: dict[str, ssl.SSLContext] = {}
+        self._common: ssl.SSLContext | None = None
+        if ca is not None or cert is not None:
+            self._common = self._context(None)
+
+    def context(self, host: str, port: int) -> ssl.SSLContext:
+        """The context for connections to a host."""
+        name = f"{host}:{port}"
+        context = self._contexts.get(name)
+        if context is None:
+            context = self._contexts[name] = self._make(name, host if port == 443 else None)
+        return context
+
+    def _make(self, *names: str | None) -> ssl.SSLContext:
+        for root in self._roots:
+            for name in names:
+                if name and (folder := root / name).is_dir():
+                    return self._context(folder)
+        if self._common is None:
+            self._common = self._context(None)
+        return self._common
+
+    def _context(self, folder: Path | None) -> ssl.SSLContext:
+        context = ssl.create_default_context()
+        context.set_alpn_protocols(["http/1.1"])
+        if self._insecure:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        if self._ca is not None:
+            _add_authorities(context, self._ca)
+        pairs = [(self._cert, self._key)] if self._cert is not None else []
+        if folder is not None:
+            for authority in sorted(folder.glob("*.crt")):
+                _add_authorities(context, authority)
+            pairs += _pairs(folder)
+        for cert, key in pairs:
+            try:
+                context.load_cert_chain(cert, key, password=_no_password)
+            except (OSError, ssl.SSLError) as exc:
+                raise InvalidInput(f"the client certificate {cert} cannot be used: {_why(exc)}") from exc
+        return context
+
+    def __repr__(self) -> str:
+        return f"Trust(insecure={self._insecure}, hosts={len(self._contexts)})"
+
+
+def _usual_places() -> Iterator[Path]:
+    config = os.environ.get("XDG_CONFIG_HOME")
+    if config:
+        yield Path(config) / "containers" / "certs.d"
+    home = os.environ.get("HOME")
+    if home:
+        yield Path(home) / ".config" / "containers" / "certs.d"
+    yield Path("/etc/containers/certs.d")
+    yield Path("/etc/docker/certs.d")
+
+
+def _pairs(folder: Path) -> list[tuple[Path, Path]]:
+    certs = {path.stem: path for path in folder.glob("*.cert")}
+    keys = {path.stem: path for path in folder.glob("*.key")}
+    for stem in sorted(certs.keys() ^ keys.keys()):
+        if stem in keys:
+            raise InvalidInput(f"the client key {keys[stem]} has no certificate ({stem}.cert)")
+        raise InvalidInput(f"the client certificate {certs[stem]} has no key ({stem}.key)")
+    return [(certs[stem], keys[stem]) for stem in sorted(certs)]
+
+
+def _add_authorities(context: ssl.SSLContext, file: Path) -> None:
+    try:
+        context.load_verify_locations(cafile=file)
+    except (OSError, ssl.SSLError) as exc:
+        raise InvalidInput(f"the certificate authority {file} cannot be used: {_why(exc)}") from exc
+
+
+def _holds_key(cert: Path) -> bool:
+    try:
+        return b"PRIVATE KEY-----" in cert.read_bytes()
+    except OSError as exc:
+        raise InvalidInput(f"the client certificate {cert} cannot be used: {_why(exc)}") from exc
+
+
+def _no_password() -> str:
+    # without this OpenSSL would ask for one on the terminal
+    return ""
+
+
+def _why(exc: OSError) -> str:
+    return (exc.strerror or str(exc)) if not isinstance(exc, ssl.SSLError) else (exc.reason or "not PEM").lower()
