@@ -1,0 +1,296 @@
+"""Progress on stderr: counts are polled, never pushed, so that showing them can neither slow nor break the copying.
+
+On a terminal an overall bar and the busiest transfers; else a line every few seconds; or JSON lines.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+import anyio
+
+import asyncrane
+from asyncrane.cli.options import ProgressMode
+from asyncrane.cli.output import note
+from asyncrane.cli.quantities import duration, plural, rate, size
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_BUSIEST = 8
+_RATE_WINDOW = 10.0
+_SHORT_DIGEST = 19
+
+
+class Display(Protocol):
+    """One way to show counts. ``period`` is the seconds between two looks; at most four looks a second."""
+
+    period: float
+
+    def show(self, statistics: asyncrane.Statistics) -> None:
+        """Show how things stand."""
+        ...
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        ...
+
+    def end(self, statistics: asyncrane.Statistics) -> None:
+        """Leave the terminal as it was."""
+        ...
+
+
+class Meter:
+    """Rate and time left from the last seconds of bytes read."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+        self._samples: deque[tuple[float, int]] = deque([(self.started, 0)])
+
+    def take(self, count: int) -> None:
+        """Note that ``count`` bytes have been read by now."""
+        now = time.monotonic()
+        self._samples.append((now, count))
+        while len(self._samples) > 2 and now - self._samples[0][0] > _RATE_WINDOW:
+            self._samples.popleft()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the beginning."""
+        return time.monotonic() - self.started
+
+    @property
+    def rate(self) -> float:
+        """Bytes in a second, lately."""
+        (then, before), (now, after) = self._samples[0], self._samples[-1]
+        return (after - before) / (now - then) if now - then > 0.05 else 0.0
+
+    def left(self, statistics: asyncrane.Statistics) -> float | None:
+        """Seconds until all is read that is known to be needed; ``None`` when that cannot be said."""
+        missing = statistics.bytes_total - statistics.bytes_read
+        return missing / self.rate if self.rate > 0 and missing > 0 else None
+
+
+class Silent:
+    """Nothing but what has to be said."""
+
+    period = 3600.0
+
+    def show(self, statistics: asyncrane.Statistics) -> None:
+        """Show nothing."""
+
+    def say(self, text: str) -> None:
+        """Say it."""
+        note(text)
+
+    def end(self, statistics: asyncrane.Statistics) -> None:
+        """Nothing was changed."""
+
+
+class Log(Silent):
+    """A line every few seconds, for logs."""
+
+    period = 5.0
+
+    def __init__(self) -> None:
+        self._meter = Meter()
+
+    def show(self, statistics: asyncrane.Statistics) -> None:
+        """Write the line."""
+        self._meter.take(statistics.bytes_read)
+        left = self._meter.left(statistics)
+        note(
+            f"{duration(self._meter.elapsed)}: {_images(statistics)}, {_blobs(statistics)}, {_bytes(statistics)}, "
+            + rate(self._meter.rate)
+            + (f", {duration(left)} left" if left is not None else "")
+            + "".join(f", {host} waits {duration(wait)}" for host, wait in statistics.parked.items())
+        )
+
+
+class JsonLines(Silent):
+    """One JSON object a second."""
+
+    period = 1.0
+
+    def __init__(self) -> None:
+        self._meter = Meter()
+
+    def show(self, statistics: asyncrane.Statistics) -> None:
+        """Write the object."""
+        self._write("progress", statistics)
+
+    def say(self, text: str) -> None:
+        """Write it as an object too: every line is one."""
+        note(json.dumps({"event": "message", "message": text}))
+
+    def end(self, statistics: asyncrane.Statistics) -> None:
+        """Write the last counts."""
+        self._write("end", statistics)
+
+    def _write(self, event: str, statistics: asyncrane.Statistics) -> None:
+        self._meter.take(statistics.bytes_read)
+        left = self._meter.left(statistics)
+        counts = {
+            name: getattr(statistics, name)
+            for name in statistics.__struct_fields__
+            if name.startswith(("images_", "blobs_", "bytes_"))
+        }
+        seconds = {"elapsed": round(self._meter.elapsed, 3), "left": round(left, 1) if left is not None else None}
+        note(json.dumps({"event": event, **seconds, "rate": round(self._meter.rate), **counts}))
+
+
+class Bars:
+    """An overall bar and, below it, the busiest transfers."""
+
+    period = 0.25
+
+    def __init__(self, title: str = "") -> None:
+        from rich.console import Console  # noqa: PLC0415 - rich is loaded by who shows bars
+        from rich.live import Live  # noqa: PLC0415
+
+        self._title = title
+        self._meter = Meter()
+        self._console = Console(stderr=True)
+        self._live = Live(
+            console=self._console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
+        )
+        self._live.start()
+
+    def show(self, statistics: asyncrane.Statistics) -> None:
+        """Draw."""
+        self._meter.take(statistics.bytes_read)
+        self._live.update(self._draw(statistics), refresh=True)
+
+    def say(self, text: str) -> None:
+        """Print above the bars."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def end(self, statistics: asyncrane.Statistics) -> None:
+        """Take the bars away."""
+        self._live.update("", refresh=True)
+        self._live.stop()
+
+    def _draw(self, statistics: asyncrane.Statistics) -> RenderableType:
+        from rich.console import Group  # noqa: PLC0415
+        from rich.progress_bar import ProgressBar  # noqa: PLC0415
+        from rich.table import Table  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
+
+        left = self._meter.left(statistics)
+        busy = bool(statistics.transfers) and not statistics.bytes_total
+        overall = Table.grid(padding=(0, 1), expand=True)
+        overall.add_column(ratio=1, min_width=10)
+        overall.add_column(justify="right", no_wrap=True)
+        overall.add_row(
+            ProgressBar(total=statistics.bytes_total or None, completed=statistics.bytes_read, pulse=busy),
+            Text.assemble(
+                (_percent(statistics), "bold"),
+                f"  {_bytes(statistics)}  ",
+                (rate(self._meter.rate), "green"),
+                f"  {duration(left)} left" if left is not None else "",
+            ),
+        )
+        counts = Text.assemble(
+            (self._title, "bold"),
+            "  " if self._title else "",
+            (f"{_images(statistics)} · {_blobs(statistics)} · {duration(self._meter.elapsed)}", "dim"),
+            *((f" · {host} waits {duration(wait)}", "yellow") for host, wait in statistics.parked.items()),
+        )
+        return Group(counts, overall, self._transfers(statistics))
+
+    def _transfers(self, statistics: asyncrane.Statistics) -> RenderableType:
+        from rich.progress_bar import ProgressBar  # noqa: PLC0415
+        from rich.table import Table  # noqa: PLC0415
+
+        table = Table.grid(padding=(0, 1), expand=True)
+        table.add_column(style="cyan", no_wrap=True)
+        table.add_column(style="dim", ratio=1, no_wrap=True, overflow="ellipsis")
+        table.add_column(width=20)
+        table.add_column(justify="right", no_wrap=True, width=21)
+        busiest = sorted(statistics.transfers, key=lambda t: t.size - t.done, reverse=True)[:_BUSIEST]
+        for transfer in busiest:
+            where = (
+                transfer.destinations[0] if len(transfer.destinations) == 1 else f"{len(transfer.destinations)} places"
+            )
+            table.add_row(
+                transfer.digest[:_SHORT_DIGEST],
+                f"{transfer.source} → {where}",
+                ProgressBar(total=transfer.size if transfer.size > 0 else None, completed=transfer.done, width=20),
+                f"{size(transfer.done)} / {size(transfer.size)}" if transfer.size >= 0 else size(transfer.done),
+            )
+        return table
+
+
+@asynccontextmanager
+async def progress(
+    mode: ProgressMode, statistics: Callable[[], asyncrane.Statistics], *, title: str = ""
+) -> AsyncIterator[Display]:
+    """Show ``statistics`` while the block runs."""
+    display = _display(mode, title)
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_poll, display, statistics)
+            yield display
+            tasks.cancel_scope.cancel()
+    finally:
+        display.end(statistics())
+
+
+def summary(statistics: asyncrane.Statistics, seconds: float) -> str:
+    """What it took, in one line."""
+    requests = sum(sum(kinds.values()) for kinds in statistics.requests.values())
+    speed = f", {rate(statistics.bytes_read / seconds)}" if seconds > 0 and statistics.bytes_read else ""
+    return (
+        f"{plural(statistics.images_done, 'image')} in {duration(seconds)}: "
+        f"read {size(statistics.bytes_read)}, wrote {size(statistics.bytes_written)}, "
+        f"mounted {size(statistics.bytes_mounted)}, {size(statistics.bytes_existing)} there already; "
+        f"{plural(requests, 'request')}{speed}"
+    )
+
+
+def is_terminal() -> bool:
+    """Whether stderr is one that can draw."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+
+
+async def _poll(display: Display, statistics: Callable[[], asyncrane.Statistics]) -> None:
+    while True:
+        await anyio.sleep(display.period)
+        display.show(statistics())
+
+
+def _display(mode: ProgressMode, title: str) -> Display:
+    kinds: dict[ProgressMode, Callable[[], Any]] = {
+        ProgressMode.bar: lambda: Bars(title),
+        ProgressMode.log: Log,
+        ProgressMode.json: JsonLines,
+        ProgressMode.none: Silent,
+    }
+    if mode is ProgressMode.auto:
+        mode = ProgressMode.bar if is_terminal() else ProgressMode.log
+    display: Display = kinds[mode]()
+    return display
+
+
+def _percent(statistics: asyncrane.Statistics) -> str:
+    return f"{statistics.bytes_read / statistics.bytes_total:4.0%}" if statistics.bytes_total else "  …"
+
+
+def _images(statistics: asyncrane.Statistics) -> str:
+    failed = f" ({statistics.images_failed} failed)" if statistics.images_failed else ""
+    return f"{statistics.images_done}/{plural(statistics.images_total, 'image')}{failed}"
+
+
+def _blobs(statistics: asyncrane.Statistics) -> str:
+    return f"{statistics.blobs_done}/{plural(statistics.blobs_total, 'blob')}"
+
+
+def _bytes(statistics: asyncrane.Statistics) -> str:
+    return f"{size(statistics.bytes_read)} of {size(statistics.bytes_total)}"

@@ -1,0 +1,151 @@
+"""From a command to the event loop and back to an exit code: the only place that starts one and maps errors.
+
+Exit codes: 0 done; 1 failed; 2 the words cannot be used; 3 not found; 4 not allowed; 5 wrong content; 6 rate limited;
+130 interrupted; 143 terminated; 141 nobody reads stdout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Awaitable, Callable, Iterator
+
+import anyio
+import typer
+
+import asyncrane
+from asyncrane.cli.options import Connection, Credentials, Loop
+from asyncrane.cli.output import OutputClosed, note
+
+_SIGNALS = {signal.SIGINT: ("interrupted", 130), signal.SIGTERM: ("terminated", 143)}
+_CLOSED = 141
+
+
+def with_session(
+    operation: Callable[[asyncrane.Session], Awaitable[None]],
+    connection: Connection,
+    *,
+    credentials: Credentials | None = None,
+    jobs: int | None = None,
+) -> None:
+    """Run ``operation`` with a session as the options say, to its end.
+
+    :raises typer.Exit: when it failed; why is on stderr
+    """
+
+    async def main() -> None:
+        wanted = credentials or Credentials()
+        async with asyncrane.Session(
+            insecure=connection.insecure,
+            source_credential=_credential(wanted.src_creds),
+            destination_credential=_credential(wanted.dst_creds),
+            jobs=jobs,
+            ca=connection.ca,
+            cert=connection.cert,
+            key=connection.key,
+            retries=connection.retries,
+            retry_max_time=connection.retry_max_time,
+            stall_timeout=connection.stall_timeout,
+            trace=note if connection.verbose else None,
+        ) as session:
+            await operation(session)
+
+    start(main, loop=connection.loop, verbose=connection.verbose)
+
+
+def start(
+    main: Callable[[], Awaitable[None]], *, loop: Loop = Loop.auto, verbose: bool = False, endless: bool = False
+) -> None:
+    """Run ``main`` in an event loop. ``endless`` says that being told to stop is how it is meant to end.
+
+    :raises typer.Exit: when it failed or was told to stop; why is on stderr
+    """
+    with reporting(verbose=verbose):
+        stopped = anyio.run(_until_signal, main, backend_options={"use_uvloop": _use_uvloop(loop)})
+        if stopped is not None and not endless:
+            word, code = _SIGNALS[stopped]
+            note(f"asyncrane: {word}")
+            raise typer.Exit(code)
+
+
+@contextlib.contextmanager
+def reporting(*, verbose: bool = False) -> Iterator[None]:
+    """Turn what goes wrong inside into one line on stderr and an exit code.
+
+    :raises typer.Exit: when something does
+    """
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as raised:
+        error = _innermost(raised)
+        if isinstance(error, typer.Exit):
+            raise error from None
+        if verbose and not isinstance(error, KeyboardInterrupt | OutputClosed):
+            traceback.print_exception(raised)
+        raise typer.Exit(_report(error)) from None
+
+
+def _report(error: BaseException) -> int:
+    if isinstance(error, KeyboardInterrupt):
+        note("asyncrane: interrupted")
+        return 130
+    if isinstance(error, OutputClosed):
+        # the interpreter flushes stdout once more at the end, which must not fail aloud
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _CLOSED
+    if isinstance(error, asyncrane.AsyncraneError):
+        note(f"asyncrane: error: {error}")
+        return error.exit_code
+    if isinstance(error, OSError):
+        note(f"asyncrane: error: {error}")
+        return 1
+    note(f"asyncrane: error: unexpected {type(error).__name__}: {error} (-v shows where; please report it)")
+    return 1
+
+
+async def _until_signal(main: Callable[[], Awaitable[None]]) -> signal.Signals | None:
+    """Run ``main`` until it ends or a signal says so; the second signal of a kind is not caught."""
+    loop = asyncio.get_running_loop()
+    scope = anyio.CancelScope()
+    seen: list[signal.Signals] = []
+
+    def stop(number: signal.Signals) -> None:
+        seen.append(number)
+        loop.remove_signal_handler(number)
+        scope.cancel()
+
+    with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C arrives as KeyboardInterrupt
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, stop, number)
+    with scope:
+        await main()
+        return None
+    return seen[0] if seen else None
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """The error that matters: out of groups of one, and of several the one that is ours."""
+    while isinstance(error, BaseExceptionGroup):
+        inner = error.exceptions
+        error = next((e for e in inner if isinstance(e, asyncrane.AsyncraneError)), inner[0])
+    return error
+
+
+def _credential(text: str | None) -> asyncrane.Credential | None:
+    return None if text is None else asyncrane.Credential.parse(text)
+
+
+def _use_uvloop(loop: Loop) -> bool:
+    if loop is Loop.asyncio:
+        return False
+    try:
+        import uvloop  # noqa: F401, PLC0415 - only here, so that --help does not load it
+    except ImportError:
+        if loop is Loop.uvloop:
+            raise asyncrane.InvalidInput("uvloop is not installed") from None
+        return False
+    return True
