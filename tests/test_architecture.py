@@ -14,7 +14,7 @@ import asyncrane
 
 ROOT = Path(__file__).parent.parent
 LONGEST = 600
-HEAVY = ("aiohttp", "uvloop", "ssl", "sqlite3")
+HEAVY = ("aiohttp", "uvloop", "sqlite3")
 """What `--help` does not need: what comes with the first real piece of work."""
 
 
