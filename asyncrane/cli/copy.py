@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
@@ -22,8 +22,10 @@ from asyncrane.cli.options import (
     platforms,
 )
 from asyncrane.cli.output import Output
-from asyncrane.cli.progress import Display, progress, summary
 from asyncrane.cli.run import reporting, with_session
+
+if TYPE_CHECKING:
+    from asyncrane.cli.progress import Display
 
 _WORST_FIRST = ("failed", "cancelled", "copied", "tagged", "skipped", "equal")
 
@@ -52,6 +54,8 @@ def copy(
         order = _Order(pairs, selection, single=single)
 
     async def operation(session: asyncrane.Session) -> None:
+        from asyncrane.cli.progress import progress, summary
+
         output = Output(json=reporting_.output is OutputFormat.json)
         started = time.monotonic()
         async with progress(reporting_.progress, session.statistics) as display:

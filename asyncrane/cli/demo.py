@@ -11,7 +11,6 @@ import typer
 import asyncrane
 from asyncrane.cli.options import ProgressMode
 from asyncrane.cli.output import note
-from asyncrane.cli.progress import progress
 from asyncrane.cli.quantities import duration, plural, size
 from asyncrane.cli.run import start
 
@@ -33,6 +32,8 @@ def demo(
 
     @asynccontextmanager
     async def watch(title: str, statistics: Callable[[], asyncrane.Statistics]) -> AsyncIterator[None]:
+        from asyncrane.cli.progress import progress
+
         if mode is not ProgressMode.bar:
             note(f"{title} ...")
         async with progress(mode, statistics, title=title):
@@ -48,7 +49,7 @@ def demo(
 
 
 def _show(report: asyncrane.DemoReport) -> None:
-    from rich.console import Console  # noqa: PLC0415 - rich is loaded by who draws
+    from rich.console import Console
 
     console = Console()
     console.print()
@@ -62,7 +63,7 @@ def _show(report: asyncrane.DemoReport) -> None:
 
 
 def _images(report: asyncrane.DemoReport) -> Table:
-    from rich.table import Table  # noqa: PLC0415
+    from rich.table import Table
 
     table = Table(title="Digests compared", title_justify="left", title_style="bold", header_style="dim")
     table.add_column("image", no_wrap=True)
@@ -78,7 +79,7 @@ def _images(report: asyncrane.DemoReport) -> Table:
 
 
 def _moved(report: asyncrane.DemoReport) -> Table:
-    from rich.table import Table  # noqa: PLC0415
+    from rich.table import Table
 
     counts = report.statistics
     table = Table(title="What was moved", title_justify="left", title_style="bold", show_header=False)

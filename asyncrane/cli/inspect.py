@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import anyio.to_thread
 import typer
 
 import asyncrane
@@ -50,6 +49,8 @@ def blob(blob: BlobArgument, *, connection: Connection) -> None:
     """Write a blob to stdout."""
 
     async def operation(session: asyncrane.Session) -> None:
+        import anyio.to_thread
+
         output = Output()
         async with asyncrane.blob(session, blob) as chunks:
             async for chunk in chunks:

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Protocol
 
 import anyio
 
@@ -21,12 +21,7 @@ from asyncrane.cli.options import ProgressMode
 from asyncrane.cli.output import note
 from asyncrane.cli.quantities import duration, plural, rate, size
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-_BUSIEST = 8
 _RATE_WINDOW = 10.0
-_SHORT_DIGEST = 19
 
 
 class Display(Protocol):
@@ -107,7 +102,7 @@ class Log(Silent):
         self._meter.take(statistics.bytes_read)
         left = self._meter.left(statistics)
         note(
-            f"{duration(self._meter.elapsed)}: {_images(statistics)}, {_blobs(statistics)}, {_bytes(statistics)}, "
+            f"{duration(self._meter.elapsed)}: {images(statistics)}, {blobs(statistics)}, {amount(statistics)}, "
             + rate(self._meter.rate)
             + (f", {duration(left)} left" if left is not None else "")
             + "".join(f", {host} waits {duration(wait)}" for host, wait in statistics.parked.items())
@@ -144,88 +139,6 @@ class JsonLines(Silent):
         }
         seconds = {"elapsed": round(self._meter.elapsed, 3), "left": round(left, 1) if left is not None else None}
         note(json.dumps({"event": event, **seconds, "rate": round(self._meter.rate), **counts}))
-
-
-class Bars:
-    """An overall bar and, below it, the busiest transfers."""
-
-    period = 0.25
-
-    def __init__(self, title: str = "") -> None:
-        from rich.console import Console  # noqa: PLC0415 - rich is loaded by who shows bars
-        from rich.live import Live  # noqa: PLC0415
-
-        self._title = title
-        self._meter = Meter()
-        self._console = Console(stderr=True)
-        self._live = Live(
-            console=self._console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
-        )
-        self._live.start()
-
-    def show(self, statistics: asyncrane.Statistics) -> None:
-        """Draw."""
-        self._meter.take(statistics.bytes_read)
-        self._live.update(self._draw(statistics), refresh=True)
-
-    def say(self, text: str) -> None:
-        """Print above the bars."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    def end(self, statistics: asyncrane.Statistics) -> None:
-        """Take the bars away."""
-        self._live.update("", refresh=True)
-        self._live.stop()
-
-    def _draw(self, statistics: asyncrane.Statistics) -> RenderableType:
-        from rich.console import Group  # noqa: PLC0415
-        from rich.progress_bar import ProgressBar  # noqa: PLC0415
-        from rich.table import Table  # noqa: PLC0415
-        from rich.text import Text  # noqa: PLC0415
-
-        left = self._meter.left(statistics)
-        busy = bool(statistics.transfers) and not statistics.bytes_total
-        overall = Table.grid(padding=(0, 1), expand=True)
-        overall.add_column(ratio=1, min_width=10)
-        overall.add_column(justify="right", no_wrap=True)
-        overall.add_row(
-            ProgressBar(total=statistics.bytes_total or None, completed=statistics.bytes_read, pulse=busy),
-            Text.assemble(
-                (_percent(statistics), "bold"),
-                f"  {_bytes(statistics)}  ",
-                (rate(self._meter.rate), "green"),
-                f"  {duration(left)} left" if left is not None else "",
-            ),
-        )
-        counts = Text.assemble(
-            (self._title, "bold"),
-            "  " if self._title else "",
-            (f"{_images(statistics)} · {_blobs(statistics)} · {duration(self._meter.elapsed)}", "dim"),
-            *((f" · {host} waits {duration(wait)}", "yellow") for host, wait in statistics.parked.items()),
-        )
-        return Group(counts, overall, self._transfers(statistics))
-
-    def _transfers(self, statistics: asyncrane.Statistics) -> RenderableType:
-        from rich.progress_bar import ProgressBar  # noqa: PLC0415
-        from rich.table import Table  # noqa: PLC0415
-
-        table = Table.grid(padding=(0, 1), expand=True)
-        table.add_column(style="cyan", no_wrap=True)
-        table.add_column(style="dim", ratio=1, no_wrap=True, overflow="ellipsis")
-        table.add_column(width=20)
-        table.add_column(justify="right", no_wrap=True, width=21)
-        busiest = sorted(statistics.transfers, key=lambda t: t.size - t.done, reverse=True)[:_BUSIEST]
-        for transfer in busiest:
-            where = (
-                transfer.destinations[0] if len(transfer.destinations) == 1 else f"{len(transfer.destinations)} places"
-            )
-            table.add_row(
-                transfer.digest[:_SHORT_DIGEST],
-                f"{transfer.source} → {where}",
-                ProgressBar(total=transfer.size if transfer.size > 0 else None, completed=transfer.done, width=20),
-                f"{size(transfer.done)} / {size(transfer.size)}" if transfer.size >= 0 else size(transfer.done),
-            )
-        return table
 
 
 @asynccontextmanager
@@ -267,30 +180,32 @@ async def _poll(display: Display, statistics: Callable[[], asyncrane.Statistics]
 
 
 def _display(mode: ProgressMode, title: str) -> Display:
-    kinds: dict[ProgressMode, Callable[[], Any]] = {
-        ProgressMode.bar: lambda: Bars(title),
-        ProgressMode.log: Log,
-        ProgressMode.json: JsonLines,
-        ProgressMode.none: Silent,
-    }
     if mode is ProgressMode.auto:
         mode = ProgressMode.bar if is_terminal() else ProgressMode.log
-    display: Display = kinds[mode]()
-    return display
+    if mode is ProgressMode.bar:
+        from asyncrane.cli.bars import Bars
+
+        return Bars(title)
+    kinds = {ProgressMode.log: Log, ProgressMode.json: JsonLines}
+    return kinds.get(mode, Silent)()
 
 
-def _percent(statistics: asyncrane.Statistics) -> str:
+def percent(statistics: asyncrane.Statistics) -> str:
+    """How much of what is known to be needed has been read."""
     return f"{statistics.bytes_read / statistics.bytes_total:4.0%}" if statistics.bytes_total else "  …"
 
 
-def _images(statistics: asyncrane.Statistics) -> str:
+def images(statistics: asyncrane.Statistics) -> str:
+    """Images done and known."""
     failed = f" ({statistics.images_failed} failed)" if statistics.images_failed else ""
     return f"{statistics.images_done}/{plural(statistics.images_total, 'image')}{failed}"
 
 
-def _blobs(statistics: asyncrane.Statistics) -> str:
+def blobs(statistics: asyncrane.Statistics) -> str:
+    """Blobs done and known."""
     return f"{statistics.blobs_done}/{plural(statistics.blobs_total, 'blob')}"
 
 
-def _bytes(statistics: asyncrane.Statistics) -> str:
+def amount(statistics: asyncrane.Statistics) -> str:
+    """Bytes read and to read."""
     return f"{size(statistics.bytes_read)} of {size(statistics.bytes_total)}"

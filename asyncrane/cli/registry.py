@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-import anyio
 import typer
 
 import asyncrane
@@ -37,6 +36,8 @@ def serve(
     """Serve a registry until Ctrl-C or SIGTERM."""
 
     async def main() -> None:
+        import anyio
+
         async with asyncrane.serve(
             address=_address(address), disk=disk, htpasswd=htpasswd, log=note if verbose else None
         ) as bound:

@@ -6,7 +6,6 @@ Exit codes: 0 done; 1 failed; 2 the words cannot be used; 3 not found; 4 not all
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import signal
@@ -14,7 +13,6 @@ import sys
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
 
-import anyio
 import typer
 
 import asyncrane
@@ -64,6 +62,8 @@ def start(
 
     :raises typer.Exit: when it failed or was told to stop; why is on stderr
     """
+    import anyio
+
     with reporting(verbose=verbose):
         stopped = anyio.run(_until_signal, main, backend_options={"use_uvloop": _use_uvloop(loop)})
         if stopped is not None and not endless:
@@ -109,6 +109,10 @@ def _report(error: BaseException) -> int:
 
 async def _until_signal(main: Callable[[], Awaitable[None]]) -> signal.Signals | None:
     """Run ``main`` until it ends or a signal says so; the second signal of a kind is not caught."""
+    import asyncio
+
+    import anyio
+
     loop = asyncio.get_running_loop()
     scope = anyio.CancelScope()
     seen: list[signal.Signals] = []
@@ -143,7 +147,7 @@ def _use_uvloop(loop: Loop) -> bool:
     if loop is Loop.asyncio:
         return False
     try:
-        import uvloop  # noqa: F401, PLC0415 - only here, so that --help does not load it
+        import uvloop  # noqa: F401 - whether it can be had
     except ImportError:
         if loop is Loop.uvloop:
             raise asyncrane.InvalidInput("uvloop is not installed") from None
