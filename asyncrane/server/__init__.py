@@ -14,6 +14,7 @@ from asyncrane.server.disk import DiskStorage
 from asyncrane.server.index import Index
 from asyncrane.server.refusal import Refused, error_reply
 from asyncrane.server.storage import Incoming, MemoryStorage, Storage
+from asyncrane.server.tokens import TokenAuth
 
 __all__ = [
     "REGISTRY",
@@ -34,6 +35,7 @@ __all__ = [
     "Scope",
     "Storage",
     "Stream",
+    "TokenAuth",
     "Users",
     "access_log",
     "error_reply",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from ssl import SSLContext
 
 import anyio
@@ -76,7 +76,14 @@ async def serving(
     :param grace: seconds the requests under way have to end when this is left
     :raises OSError: when the address cannot be listened on
     """
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=grace, read_bufsize=_READ_BUFFER)
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        shutdown_timeout=grace,
+        read_bufsize=_READ_BUFFER,
+        # A client that has gone must not keep its upload session busy.
+        handler_cancellation=True,
+    )
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port, ssl_context=ssl).start()
@@ -144,8 +151,9 @@ async def _send(request: web.Request, reply: Reply) -> web.StreamResponse:
     if "Content-Length" not in headers:
         response.content_length = reply.body.length
     await response.prepare(request)
-    async for chunk in reply.body.chunks():
-        await response.write(chunk)
+    async with aclosing(reply.body.chunks()) as chunks:
+        async for chunk in chunks:
+            await response.write(chunk)
     await response.write_eof()
     return response
 

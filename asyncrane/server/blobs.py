@@ -66,8 +66,6 @@ def _wanted(call: Call, size: int) -> tuple[int, int] | None:
     first, last = found.groups()
     if first:
         start, stop = int(first), min(int(last) + 1, size) if last else size
-        if last and int(last) < start:
-            return None
     elif last:
         start, stop = max(size - int(last), 0), size
     else:

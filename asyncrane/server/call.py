@@ -7,7 +7,7 @@ stands between (access checks, a log, injected faults) is an :data:`Around`.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -53,13 +53,13 @@ class Stream:
     """A body of ``length`` bytes that is read while it is sent; ``chunks`` may be called once."""
 
     length: int
-    chunks: Callable[[], AsyncIterator[Chunk]]
+    chunks: Callable[[], AsyncGenerator[Chunk, None]]
 
     @classmethod
     def of(cls, length: int, pieces: Callable[[], Iterator[Chunk]]) -> Stream:
         """A stream of pieces that are at hand without waiting."""
 
-        async def chunks() -> AsyncIterator[Chunk]:
+        async def chunks() -> AsyncGenerator[Chunk, None]:
             for piece in pieces():
                 yield piece
 
