@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import anyio
+import anyio.lowlevel
 
 from .processes import cpu_seconds, started
 
@@ -35,13 +36,15 @@ BACKLOG = 1024
 class _End(asyncio.Protocol):
     """One side of a connection: what it says goes to ``away``, what ``home`` lets go of is said to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, alive: set[_End]) -> None:
+        self._alive = alive
         self.transport: asyncio.Transport | None = None
         self.away: _Direction
         self.home: _Direction
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
+        self._alive.add(self)
         self.home.flush()
 
     def data_received(self, data: bytes) -> None:
@@ -52,6 +55,7 @@ class _End(asyncio.Protocol):
         return True  # the other half is still open
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._alive.discard(self)
         self.away.feed(None)
         self.home.drop()
 
@@ -149,10 +153,10 @@ class _Direction:
 class _Caller(_End):
     """The side that connected to us: the upstream is called for it."""
 
-    def __init__(self, group: TaskGroup, upstream: tuple[str, int], rtt: float) -> None:
-        super().__init__()
+    def __init__(self, alive: set[_End], group: TaskGroup, upstream: tuple[str, int], rtt: float) -> None:
+        super().__init__(alive)
         self._group, self._upstream = group, upstream
-        self._callee = callee = _End()
+        self._callee = callee = _End(alive)
         now = asyncio.get_running_loop().time()
         self.away = callee.home = _Direction(self, callee, rtt / 2, not_before=now + rtt)
         self.home = callee.away = _Direction(callee, self, rtt / 2)
@@ -173,14 +177,22 @@ class _Caller(_End):
 async def delayed(upstream: str, rtt: float) -> AsyncIterator[str]:
     """The ``host:port`` of a line to ``upstream`` (``host:port``) with a round trip of ``rtt`` seconds."""
     host, _, port = upstream.rpartition(":")
+    alive: set[_End] = set()
     async with anyio.create_task_group() as group:
-        make = functools.partial(_Caller, group, (host, int(port)), rtt)
+        make = functools.partial(_Caller, alive, group, (host, int(port)), rtt)
         server = await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0, backlog=BACKLOG)
         try:
             yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
         finally:
             server.close()
             group.cancel_scope.cancel()
+            for end in list(alive):
+                if end.transport is not None:
+                    end.transport.abort()
+            with anyio.CancelScope(shield=True):
+                await (
+                    anyio.lowlevel.checkpoint()
+                )  # in the next turn of the loop aborted transports let go of their sockets
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""The benchmark harness: its pure parts, its proxy and its launcher."""
