@@ -44,11 +44,18 @@ class Dropped(aiohttp.ClientConnectionError):
 
 
 def of_answer(
-    method: str, url: str, status: int, headers: Mapping[str, str], body: bytes, *, retry_after: float | None = None
+    method: str,
+    url: str,
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    retry_after: float | None = None,
+    note: str = "",
 ) -> RegistryError:
-    """The error an unexpected answer means."""
+    """The error an unexpected answer means; ``note`` ends its message."""
     codes, text = _read(body, headers.get("Content-Type", ""))
-    message = f"{method} {bare_url(url)}: {status}{_phrase(status)}{f': {text}' if text else ''}"
+    message = f"{method} {bare_url(url)}: {status}{_phrase(status)}{f': {text}' if text else ''}{note}"
     if status == 429 or "TOOMANYREQUESTS" in codes:
         return RateLimited(message, status=status, codes=codes, retry_after=retry_after)
     return _kind(status)(message, status=status, codes=codes)

@@ -28,11 +28,13 @@ class Gate:
     def park(self, seconds: float) -> None:
         """Leave the registry alone for so long; a longer wait in force stays."""
         now = asyncio.get_running_loop().time()
-        if now + seconds <= self.until:
+        longer = now + seconds - max(self.until, now)
+        if longer <= 0.0:
             return
-        self._counters.throttled += now + seconds - max(self.until, now)
+        self._counters.throttled += longer
         self.until = now + seconds
-        if self.on_throttle is not None:
+        # many requests in flight are told the same within moments: that is one wait
+        if self.on_throttle is not None and longer > 0.1 * seconds:
             self.on_throttle(seconds)
 
     def hold_quota(self, seconds: float) -> None:

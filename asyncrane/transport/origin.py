@@ -102,6 +102,11 @@ class Origin:
     def on_throttle(self, tell: Callable[[float], None] | None) -> None:
         self._gate.on_throttle = tell
 
+    @property
+    def parked(self) -> float:
+        """Seconds until the registry is asked again; 0 when it is not waiting."""
+        return max(self._gate.until - self._clock(), 0.0) if self._gate.until else 0.0
+
     async def request(
         self,
         method: str,
@@ -166,17 +171,19 @@ class Origin:
             # finding the registry and a token are calls of their own, with attempts of their own
             if not call.placed:
                 await self._place(call)
-            headers = await self._headers(call)
             gate = self._gate
             if (gate.until or gate.quota_until) and not call.foreign:
                 counted = call.kind == "manifests" and call.method == "GET"
                 await gate.wait(counted=counted, deadline=call.started + self._policy.max_time)
+            headers = await self._headers(call)
             try:
                 response, body = await self._attempt(call, headers)
             except TransportError as exc:
                 error: AsyncraneError | None = exc
             else:
                 if response.status in call.expect:
+                    if call.kind == "manifests" and (refill := retry.exhausted(response.headers)):
+                        gate.hold_quota(refill)
                     return Answer(call.method, response, body, self._counters, self._wire.stall_timeout)
                 error = await self._refused(call, response, body)
             if error is not None:
@@ -192,7 +199,7 @@ class Origin:
             base, route = await self._search.run(self._find_base)
         if call.target.startswith("/"):
             return call.place(URL(base + call.target, encoded=True), route)
-        url, foreign = resolve(base, call.target)
+        url, foreign = resolve(base, call.target, insecure=self._insecure)
         return call.place(url, self._wire.route(url) if foreign else route, foreign=foreign)
 
     async def _attempt(self, call: Call, headers: Mapping[str, str]) -> tuple[aiohttp.ClientResponse, bytes]:
@@ -225,7 +232,10 @@ class Origin:
     async def _headers(self, call: Call) -> Mapping[str, str]:
         """The call's headers with a token, if it goes to the registry itself."""
         given = call.headers
-        if call.scopes is None or call.foreign:
+        if call.scopes is None:
+            # what a ping or a token request carries is for that host alone
+            return {} if call.foreign or given is None else given
+        if call.foreign:
             return given or {}
         streaming = isinstance(call.body, Body)
         token = self._tokens.ready(call.scopes, self._clock(), streaming=streaming)
@@ -244,19 +254,14 @@ class Origin:
         if status in _REDIRECTS and not call.spent and follow(call, response, self.registry, insecure=self._insecure):
             call.route = self._wire.route(call.url)
             return None
-        wait = retry.retry_after(headers, time.time())
-        error = failure.of_answer(call.method, str(response.url), status, headers, body, retry_after=wait)
-        token = call.token
+        token, note = call.token, ""
         if token is not None and not call.foreign and self._is_stale(call, token, status, body):
             if await self._renew(call, token, response):
                 return None
-            if token.credential.anonymous:
-                error.args = (f"{error} (no credentials for {self.registry})",)
-        if call.foreign:
-            return error
-        if isinstance(error, RateLimited) and not wait:
-            wait = error.retry_after = retry.exhausted(headers)
-        if wait and (status in (429, 503) or isinstance(error, RateLimited)):
+            note = f" (no credentials for {self.registry})" if token.credential.anonymous else ""
+        wait = retry.retry_after(headers, time.time()) or (retry.exhausted(headers) if status == 429 else None)
+        error = failure.of_answer(call.method, str(response.url), status, headers, body, retry_after=wait, note=note)
+        if wait and not call.foreign and (status == 503 or isinstance(error, RateLimited)):
             self._gate.park(wait)
         return error
 
@@ -287,24 +292,25 @@ class Origin:
 
         :raises AsyncraneError: ``error``, when there is to be none
         """
-        policy, parked = self._policy, isinstance(error, RateLimited) and (error.retry_after or 0.0) >= 1.0
+        policy, limited = self._policy, isinstance(error, RateLimited)
         if not call.retry or call.spent or not self._may_pass(call, error):
             raise error
-        if not parked:
+        asked = (error.retry_after or 0.0) if isinstance(error, RateLimited) else 0.0
+        if asked < 1.0:
             # waits the registry asked for are limited by time alone
             call.failures += 1
-        delay = policy.delay(max(call.failures, 1), random.random())  # noqa: S311  jitter, not a secret
+        delay = max(asked, policy.delay(max(call.failures, 1), random.random()))  # noqa: S311  jitter, not a secret
         if isinstance(error.__cause__, failure.Dropped) and call.failures == 1:
             delay = 0.0  # most likely a kept connection that had died meanwhile
-        waiting = max(delay, self._gate.until - self._clock()) if not call.foreign else delay
+        waiting = delay if call.foreign else max(delay, self._gate.until - self._clock())
         if call.failures > policy.retries or self._clock() + waiting > call.started + policy.max_time:
             raise error
         self._counters.retries += 1
         if self._wire.trace is not None:
             self._wire.trace.note(f"again in {waiting:.2f} s: {error}")
-        if isinstance(error, RateLimited) and not parked and not call.foreign:
+        if limited and not call.foreign:
             self._gate.park(delay)
-        elif delay and not parked:
+        elif delay:
             await anyio.sleep(delay)
         call.again()
 

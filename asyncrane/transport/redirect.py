@@ -18,18 +18,22 @@ _SAFE = frozenset({"GET", "HEAD"})
 _KEEPS_METHOD = frozenset({307, 308})
 
 
-def resolve(base: str, target: str) -> tuple[URL, bool]:
+def resolve(base: str, target: str, *, insecure: bool) -> tuple[URL, bool]:
     """The URL of an absolute target, and whether it is on another host than ``base``.
 
     A registry behind a proxy that ends TLS may give its own URLs as ``http``: they are asked as ``https``.
+
+    :raises ServerFault: when it must not be asked
     """
-    home = URL(base, encoded=True)
-    url = URL(target, encoded=True)
+    home, url = URL(base, encoded=True), _parse(target)
     if not url.absolute:
         return home.join(url), False
     if url.scheme == "http" and home.scheme == "https" and url.raw_authority == home.raw_authority:
         return URL(f"https{target[4:]}", encoded=True), False
-    return url, not same_origin(home, url)
+    if same_origin(home, url):
+        return url, False
+    _check(home, url, home.raw_authority, f"{home}: sent", insecure=insecure)
+    return url, True
 
 
 def same_origin(a: URL, b: URL) -> bool:
@@ -48,20 +52,34 @@ def follow(call: Call, response: aiohttp.ClientResponse, registry: str, *, insec
     if not location or (call.method not in _SAFE and response.status not in _KEEPS_METHOD):
         return False
     here = response.url
-    try:
-        there = here.join(URL(location, encoded=True))
-    except ValueError:
-        there = URL()
-    what = f"{call.method} {bare_url(str(here))}: redirect"
-    if there.scheme not in ("http", "https") or not there.host:
-        raise ServerFault(f"{what}: not to a URL", status=response.status)
+    there = here.join(_parse(location))
+    if call.scopes is None and call.method not in _SAFE and not same_origin(here, there):
+        return False  # a token request carries secrets
     call.redirects += 1
+    what = f"{call.method} {bare_url(str(here))}: redirected"
     if call.redirects > _MOST:
-        raise ServerFault(f"{what}: more than {_MOST} in a row", status=response.status)
-    if here.scheme == "https" and there.scheme == "http" and not insecure:
-        raise ServerFault(f"{what} to {bare_url(str(there))} refused: from https to http", status=response.status)
-    if is_foreign_private(there.host, registry):
-        raise ServerFault(f"{what} to {bare_url(str(there))} refused: a private address", status=response.status)
+        raise ServerFault(f"{what} more than {_MOST} times in a row", status=response.status)
+    _check(here, there, registry, what, insecure=insecure)
     call.foreign = call.foreign or not same_origin(here, there)
     call.url = there
     return True
+
+
+def _parse(text: str) -> URL:
+    try:
+        return URL(text, encoded=True)
+    except ValueError:
+        return URL("invalid:")
+
+
+def _check(here: URL, there: URL, registry: str, what: str, *, insecure: bool) -> None:
+    """Whether a server may point us there (ggcr, ``transport/bearer.go`` and ``remote/fetcher.go``)."""
+    refused = ""
+    if there.scheme not in ("http", "https") or not there.host:
+        refused = "not a URL to be asked"
+    elif here.scheme == "https" and there.scheme == "http" and not insecure:
+        refused = "from https to http"
+    elif is_foreign_private(there.host, registry):
+        refused = "a private address"
+    if refused:
+        raise ServerFault(f"{what} to {bare_url(str(there))}, refused: {refused}")

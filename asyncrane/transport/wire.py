@@ -199,20 +199,25 @@ class Wire:
 
         :raises TimedOut: when the peer takes nothing for the stall limit
         """
+        found: tuple[aiohttp.ClientResponse, bytes] | None = None
+        failed: TransportError | None = None
         try:
             with upload.scope:
                 response = await self.send(method, url, route, headers, upload)
-                return response, await self.read(method, response, limit=limit)
-        except TransportError:
-            if upload.error is None:
-                raise
+                found = response, await self.read(method, response, limit=limit)
+        except TransportError as exc:
+            failed = exc
         finally:
             # aiohttp's writer is on its way out; the iterator must be at rest before the caller goes on
             with anyio.move_on_after(_LETTING_GO, shield=True):
                 await upload.close()
-            if upload.error is not None:
-                raise upload.error
-        raise failure.stalled(method, str(url), self.stall_timeout)
+        if upload.error is not None:
+            raise upload.error
+        if failed is not None:
+            raise failed
+        if found is None:
+            raise failure.stalled(method, str(url), self.stall_timeout)
+        return found
 
     async def read(self, method: str, response: aiohttp.ClientResponse, *, limit: int) -> bytes:
         """The body of an answer, cut at ``limit`` bytes when it is an error's.
