@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from itertools import count
@@ -72,8 +71,8 @@ class Session:
             trace=trace,
         )
         default = keychain if keychain is not None else DefaultKeychain()
-        self._reading = FixedKeychain(source_credential) if source_credential else default
-        self._writing = FixedKeychain(destination_credential) if destination_credential else default
+        self._reading = _as(source_credential, default)
+        self._writing = _as(destination_credential, default)
         self._jobs = jobs
         self._ids = count(1)
         self._remotes: dict[tuple[Repository, bool], Remote] = {}
@@ -180,10 +179,14 @@ class Session:
             statistics = origin.statistics()
             for kind, number in statistics.requests.items():
                 counts[kind] = counts.get(kind, 0) + number
-            left = origin.parked_until - time.monotonic()
-            if left > 0:
-                parked[registry] = max(left, parked.get(registry, 0.0))
+            if origin.parked:
+                parked[registry] = max(origin.parked, parked.get(registry, 0.0))
         return msgspec.structs.replace(self.runner.statistics(), requests=requests, parked=parked)
 
     def __repr__(self) -> str:
         return f"Session({', '.join(sorted({name for name, _ in self._origins})) or 'no registry yet'})"
+
+
+def _as(credential: Credential | None, default: Keychain) -> Keychain:
+    """The one credential for everything, if there is one; headers that the configuration adds stay."""
+    return FixedKeychain(credential, headers=default.headers()) if credential else default
