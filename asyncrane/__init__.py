@@ -77,9 +77,9 @@ if TYPE_CHECKING:
     from asyncrane.operations.login import find_credential as find_credential
     from asyncrane.operations.login import login as login
     from asyncrane.operations.login import logout as logout
-    from asyncrane.operations.login import token as token
     from asyncrane.operations.remove import delete as delete
     from asyncrane.operations.serve import serve as serve
+    from asyncrane.operations.token import token as token
     from asyncrane.session import Session as Session
     from asyncrane.stores.memory import MemoryStore as MemoryStore
     from asyncrane.stores.random import RandomSource as RandomSource
@@ -124,9 +124,10 @@ _HOMES = {
     "asyncrane.operations.edit": ("tag",),
     "asyncrane.operations.inspect": ("Image", "blob", "inspect", "manifest", "resolve"),
     "asyncrane.operations.listing": ("catalog", "tags"),
-    "asyncrane.operations.login": ("find_credential", "login", "logout", "token"),
+    "asyncrane.operations.login": ("find_credential", "login", "logout"),
     "asyncrane.operations.remove": ("delete",),
     "asyncrane.operations.serve": ("serve",),
+    "asyncrane.operations.token": ("token",),
     "asyncrane.session": ("Session",),
     "asyncrane.stores.memory": ("MemoryStore",),
     "asyncrane.stores.random": ("RandomSource",),

@@ -10,13 +10,13 @@ from asyncrane.errors import InvalidInput
 from asyncrane.server import (
     BasicAuth,
     DiskStorage,
-    HtpasswdUsers,
     MemoryStorage,
     access_log,
     make_app,
     parse_address,
     serving,
 )
+from asyncrane.server.htpasswd import HtpasswdUsers
 
 
 @asynccontextmanager
