@@ -121,6 +121,10 @@ class Bench:
                 )
             )
             with anyio.CancelScope(shield=True):
+                if self.given and scenario.filled:
+                    namespace = self._destination_namespace(scenario, 0)
+                    async with self._client(self.given[1]) as client:
+                        await remove(client, filled, source=source.namespace, destination=namespace)
                 await _removed(home)
 
     async def _fill_destination(self, scenario: Scenario) -> None:
