@@ -51,7 +51,12 @@ class Bars:
         overall.add_column(ratio=1, min_width=10)
         overall.add_column(justify="right", no_wrap=True)
         overall.add_row(
-            ProgressBar(total=statistics.bytes_total or None, completed=statistics.bytes_read, pulse=busy),
+            ProgressBar(
+                total=statistics.bytes_total or None,
+                completed=statistics.bytes_read,
+                pulse=busy,
+                complete_style="green",
+            ),
             Text.assemble(
                 (percent(statistics), "bold"),
                 f"  {amount(statistics)}  ",
@@ -81,7 +86,12 @@ class Bars:
             table.add_row(
                 transfer.digest[:_SHORT_DIGEST],
                 f"{transfer.source} → {where}",
-                ProgressBar(total=transfer.size if transfer.size > 0 else None, completed=transfer.done, width=20),
+                ProgressBar(
+                    total=transfer.size if transfer.size > 0 else None,
+                    completed=transfer.done,
+                    width=20,
+                    complete_style="cyan",
+                ),
                 f"{size(transfer.done)} / {size(transfer.size)}" if transfer.size >= 0 else size(transfer.done),
             )
         return table
