@@ -14,6 +14,7 @@ import msgspec
 
 from asyncrane.auth.credentials import Credential, Secretive
 from asyncrane.errors import RegistryError, ServerFault
+from asyncrane.transport.redaction import bare_url
 
 _CLIENT = "asyncrane"
 _DEFAULT_LIFE = 60.0
@@ -218,13 +219,13 @@ def read_grant(body: bytes, realm: str) -> Grant:
 
     :raises ServerFault: when there is no usable token in it
     """
-    shown = realm.partition("?")[0]
+    shown = bare_url(realm)
     try:
         fields: Any = msgspec.json.decode(body)
     except msgspec.DecodeError as exc:
         raise ServerFault(f"{shown}: the token service's answer is not JSON") from exc
     token: Any = (fields.get("access_token") or fields.get("token")) if isinstance(fields, dict) else None
-    if not isinstance(token, str) or not token.isascii() or not token.isprintable() or " " in token:
+    if not isinstance(token, str) or not token or not token.isascii() or not token.isprintable() or " " in token:
         raise ServerFault(f"{shown}: the token service's answer holds no usable token")
     refresh = fields.get("refresh_token")
     return Grant(token, _life(fields.get("expires_in")), refresh if isinstance(refresh, str) else "")

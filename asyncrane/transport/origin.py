@@ -156,6 +156,11 @@ class Origin:
             await self._search.run(self._find_base)
         return self._base
 
+    @property
+    def parked(self) -> float:
+        """Seconds for which the registry is still to be left alone."""
+        return max(0.0, self._gate.until - self._clock())
+
     def statistics(self) -> OriginStatistics:
         """What went over the wire so far."""
         return self._counters.snapshot()

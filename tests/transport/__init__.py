@@ -1,0 +1,1 @@
+"""Tests of asyncrane.transport: real servers on loopback, no mocks."""
