@@ -1,0 +1,86 @@
+"""Lists that come in pages: every page, or an error, never a short list.
+
+(distribution-spec, "Listing Tags"; the next page is where ``Link`` says, whatever its parameters.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from asyncrane.errors import ServerFault
+from asyncrane.registry.links import next_page, resolve, same_host
+from asyncrane.transport.answer import Answer
+from asyncrane.transport.origin import Origin
+
+Item = TypeVar("Item")
+
+_LARGEST_PAGE = 64 * 1024 * 1024
+
+
+async def first_page(origin: Origin, target: str, *, scopes: Sequence[str] = ()) -> Answer:
+    """One page, up to 64 MiB: distribution 2.8 sends all tags at once.
+
+    :raises NotFound: when there is no such list
+    """
+    return await origin.request("GET", target, scopes=scopes, limit=_LARGEST_PAGE)
+
+
+async def pages(
+    origin: Origin,
+    target: str,
+    read: Callable[[Answer], Sequence[Item]],
+    *,
+    scopes: Sequence[str] = (),
+    after: Callable[[Sequence[Item]], str | None] = lambda _: None,
+) -> AsyncIterator[Sequence[Item]]:
+    """The items of each page from ``target`` on; ``after`` says where more may be when a page has no ``Link``.
+
+    :raises ServerFault: when the pages go round in circles, or lead to another host
+    """
+    wanted: str | None = target
+    asked: set[str] = set()
+    previous: Sequence[Item] = ()
+    guessed = False
+    while wanted is not None:
+        asked.add(wanted)
+        answer = await first_page(origin, wanted, scopes=scopes)
+        items = read(answer)
+        if items and items == previous:
+            if guessed:  # the parameter means nothing to this registry: it had sent everything at once
+                return
+            raise ServerFault(f"GET {answer.url}: the same page again and again", status=answer.status)
+        yield items
+        previous = items
+        link = next_page(answer)
+        guessed = link is None
+        wanted = after(items) if link is None else following(answer, link)
+        if wanted in asked:
+            raise ServerFault(f"GET {answer.url}: the next page is an earlier one: the list is not complete")
+
+
+def following(answer: Answer, link: str) -> str:
+    """Where ``link`` of ``answer`` leads.
+
+    :raises ServerFault: when it leads to another host
+    """
+    target = resolve(answer.url, link)
+    if not same_host(answer.url, target):
+        raise ServerFault(f"GET {answer.url}: the next page is on another host: the list is not complete")
+    return target
+
+
+def decode(answer: Answer) -> dict[str, Any]:
+    """The JSON object in ``answer``.
+
+    :raises ServerFault: when it is something else
+    """
+    try:
+        fields = msgspec.json.decode(answer.body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
+        raise ServerFault(f"GET {answer.url}: the answer is not JSON: {str(exc)[:80]}", status=answer.status) from exc
+    if not isinstance(fields, dict):
+        raise ServerFault(f"GET {answer.url}: the answer is not a JSON object", status=answer.status)
+    return fields

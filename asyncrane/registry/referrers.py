@@ -1,0 +1,174 @@
+"""Referrers: the manifests attached to a manifest (distribution-spec, "Listing Referrers").
+
+A registry without the referrers API keeps them in an index under the tag ``sha256-<hex>`` which clients maintain.
+Nothing locks that tag: writers of this process take turns and write for each other, and everybody reads again what was
+written, in case another process wrote in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+from weakref import WeakValueDictionary
+
+from asyncrane.errors import NotFound, RegistryError, UnsupportedManifest
+from asyncrane.oci import media
+from asyncrane.oci.descriptor import Descriptor
+from asyncrane.oci.digest import Digest
+from asyncrane.oci.manifest import Manifest
+from asyncrane.registry import manifests
+from asyncrane.registry.links import next_page, with_query
+from asyncrane.registry.paging import decode, first_page, following
+from asyncrane.transport.answer import Answer
+from asyncrane.transport.challenge import pull_scope, push_scope
+from asyncrane.transport.origin import Origin
+
+_UNSUPPORTED = frozenset({400, 404, 405, 406})
+_ROUNDS = 10
+
+
+def fallback_tag(subject: Digest) -> str:
+    """The tag that stands in for the referrers API (distribution-spec, "Referrers Tag Schema")."""
+    return f"{subject.algorithm[:32]}-{subject.hex[:64]}"
+
+
+async def referrers(
+    origin: Origin, path: str, subject: Digest, *, artifact_type: str = "", scopes: Sequence[str] = ()
+) -> tuple[Descriptor, ...]:
+    """The manifests attached to ``subject``, those of ``artifact_type`` if that is given.
+
+    Only an index, or a clear "I do not have this", is an answer; everything else is raised.
+    """
+    scopes = scopes or (pull_scope(path),)
+    found = None
+    if origin.capabilities.referrers is not False:
+        found = await _ask(origin, path, subject, artifact_type, scopes)
+    if found is None:
+        found = await _fallback(origin, path, subject, scopes)
+    return tuple(d for d in found if not artifact_type or d.artifact_type == artifact_type)
+
+
+async def announce(origin: Origin, path: str, manifest: Manifest, said: Mapping[str, str]) -> None:
+    """After the push of ``manifest``, answered with the headers ``said``: make it known to its subject's referrers.
+
+    Nothing to do for a manifest without subject, and where the registry does it itself.
+
+    :raises UnsupportedManifest: when something else than an index is under the fallback tag
+    """
+    if b'"subject"' not in manifest.body or (subject := manifest.subject) is None or said.get("OCI-Subject"):
+        return
+    known = origin.capabilities.referrers
+    if known is None:
+        known = await _ask(origin, path, subject.digest, "", (push_scope(path),)) is not None
+    if not known:
+        await _register(origin, path, subject.digest, manifest)
+
+
+async def _ask(
+    origin: Origin, path: str, subject: Digest, artifact_type: str, scopes: Sequence[str]
+) -> list[Descriptor] | None:
+    """What the referrers API answers; ``None`` when there is no such API."""
+    target: str | None = f"/v2/{path}/referrers/{subject}"
+    if artifact_type:
+        target = with_query(str(target), artifactType=artifact_type)
+    found: list[Descriptor] = []
+    asked: set[str] = set()
+    while target is not None and target not in asked:
+        asked.add(target)
+        try:
+            answer = await first_page(origin, target, scopes=scopes)
+        except RegistryError as error:
+            if error.status not in _UNSUPPORTED or len(asked) > 1:
+                raise
+            if "NAME_UNKNOWN" not in error.codes:  # that is about the repository, not about the API
+                origin.capabilities.referrers = False
+            return None
+        if not _is_index(answer):
+            if len(asked) > 1:
+                raise RegistryError(f"GET {answer.url}: a page of referrers is not an index", status=answer.status)
+            origin.capabilities.referrers = False
+            return None
+        found.extend(Descriptor.read(entry) for entry in decode(answer).get("manifests") or ())
+        link = next_page(answer)
+        target = following(answer, link) if link else None
+    if target is not None:
+        raise RegistryError(f"GET {target}: the next page of referrers is an earlier one")
+    origin.capabilities.referrers = True
+    return found
+
+
+def _is_index(answer: Answer) -> bool:
+    """GHCR redirects to a web page, others answer an unknown path with one."""
+    return answer.headers.get("Content-Type", "").partition(";")[0].strip().lower() == media.OCI_INDEX
+
+
+async def _fallback(origin: Origin, path: str, subject: Digest, scopes: Sequence[str]) -> list[Descriptor]:
+    index = await _read(origin, path, fallback_tag(subject), scopes)
+    return list(index.children()) if index is not None and index.is_index else []
+
+
+async def _read(origin: Origin, path: str, tag: str, scopes: Sequence[str]) -> Manifest | None:
+    try:
+        return await manifests.fetch(origin, path, tag, scopes=scopes)
+    except NotFound:
+        return None
+
+
+class _Turns:
+    """Who wants to write one fallback tag."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.waiting: dict[Digest, dict[str, Any]] = {}
+
+
+_turns: WeakValueDictionary[tuple[int, str, str, str], _Turns] = WeakValueDictionary()
+
+
+async def _register(origin: Origin, path: str, subject: Digest, manifest: Manifest) -> None:
+    tag = fallback_tag(subject)
+    key = (id(asyncio.get_running_loop()), origin.registry, path, tag)
+    turns = _turns.setdefault(key, _Turns())
+    turns.waiting[manifest.digest] = _entry(manifest)
+    try:
+        async with turns.lock:
+            if manifest.digest in turns.waiting:  # else whoever had the lock before has written it too
+                batch = dict(turns.waiting)
+                await _merge(origin, path, tag, batch)
+                for digest in batch:
+                    turns.waiting.pop(digest, None)
+    finally:
+        turns.waiting.pop(manifest.digest, None)
+
+
+async def _merge(origin: Origin, path: str, tag: str, batch: Mapping[Digest, dict[str, Any]]) -> None:
+    """Add ``batch`` to the index under ``tag`` until it is seen there."""
+    for _ in range(_ROUNDS):
+        index = await _read(origin, path, tag, (push_scope(path),))
+        if index is not None and not index.is_index:
+            raise UnsupportedManifest(f"{origin.registry}/{path}:{tag} is not an index: referrers cannot be added")
+        listed = {child.digest for child in index.children()} if index is not None else set()
+        missing = [entry for digest, entry in batch.items() if digest not in listed]
+        if not missing:
+            return
+        await manifests.push(origin, path, _extended(index, missing), tag)
+    raise RegistryError(f"{origin.registry}/{path}:{tag}: what is written to the referrers' index does not stay there")
+
+
+def _extended(index: Manifest | None, entries: Sequence[dict[str, Any]]) -> Manifest:
+    empty: dict[str, Any] = {"schemaVersion": 2, "mediaType": media.OCI_INDEX, "manifests": []}
+    fields = index.fields() if index is not None else empty
+    fields["manifests"] = [*(fields.get("manifests") or ()), *entries]
+    body = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
+    return Manifest.read(body, content_type=index.media_type if index is not None else media.OCI_INDEX)
+
+
+def _entry(manifest: Manifest) -> dict[str, Any]:
+    entry: dict[str, Any] = {"mediaType": manifest.media_type, "digest": str(manifest.digest), "size": manifest.size}
+    if manifest.artifact_type:
+        entry["artifactType"] = manifest.artifact_type
+    if manifest.annotations:
+        entry["annotations"] = manifest.annotations
+    return entry

@@ -1,0 +1,255 @@
+"""Uploads: blobs get to a repository with the fewest requests and bytes that its registry allows.
+
+The POST that opens a session asks for a mount from the repository itself: 201 means that the blob is here already,
+202 opens the session, so no HEAD is needed. What follows is decided by :class:`~asyncrane.registry.strategy.Strategy`;
+this module does it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Hashable, Mapping, MutableMapping
+from contextlib import asynccontextmanager
+from typing import TypeVar
+from weakref import WeakKeyDictionary
+
+import anyio
+
+from asyncrane.abc import Reader
+from asyncrane.errors import DigestMismatch, RegistryError, TransportError
+from asyncrane.oci.descriptor import Descriptor
+from asyncrane.oci.digest import Digest
+from asyncrane.registry import blobs, sessions
+from asyncrane.registry.feed import Feed
+from asyncrane.registry.sessions import Refused, Session
+from asyncrane.registry.strategy import CHUNK, Phase, Strategy, Verdict, temporary
+from asyncrane.transport.answer import Answer, Body
+from asyncrane.transport.challenge import push_scope
+from asyncrane.transport.origin import Origin
+
+SMALL = 256 * 1024
+"""Blobs up to this size are read whole and sent in one piece, which transport can send again by itself."""
+
+_OCTETS = {"Content-Type": "application/octet-stream"}
+Key = TypeVar("Key", bound=Hashable)
+
+_self_mounts: WeakKeyDictionary[Origin, anyio.Event] = WeakKeyDictionary()
+
+
+class Uploads:
+    """The uploads to one repository. Remembers sessions that mounts have opened, for the puts that follow."""
+
+    def __init__(self, origin: Origin, path: str) -> None:
+        self._origin = origin
+        self._path = path
+        self._kept: dict[Digest, Session] = {}
+        self._donors: dict[str, anyio.Event] = {}
+
+    async def mount(self, blob: Descriptor, donor: str) -> bool:
+        """Take the blob from repository ``donor``. A refusal of whatever kind is ``False``, and the donor is not asked
+        again; the first question to a donor is answered before others follow.
+        """
+        refused = self._origin.capabilities.refused_donors
+        pair = (self._path, donor)
+        if pair in refused:
+            return False
+        async with _first(self._donors, donor):
+            if pair in refused:
+                return False
+            try:
+                session = await sessions.begin_mounting(self._origin, self._path, blob.digest, donor)
+            except Refused:
+                refused.add(pair)
+                return False
+            except RegistryError:
+                return False
+        if session is None:
+            return True
+        unused, self._kept[blob.digest] = self._kept.get(blob.digest), session
+        if unused is not None:
+            await sessions.abandon(self._origin, self._path, unused)
+        return False
+
+    async def put(self, blob: Descriptor, read: Reader) -> bool:
+        """Store the blob; ``False`` when it was here already and nothing was read.
+
+        :raises DigestMismatch: when the registry finds that the bytes are not the blob
+        :raises SizeMismatch: when there are more or fewer bytes than the descriptor says
+        """
+        session = self._kept.pop(blob.digest, None) or await self._begin(blob)
+        if session is None:
+            return False
+        await _Sending(self._origin, self._path, blob, Feed(blob, read), session).run()
+        return True
+
+    async def _begin(self, blob: Descriptor) -> Session | None:
+        """A session for the blob; ``None`` when it is here."""
+        origin, path = self._origin, self._path
+        if origin.capabilities.self_mount:
+            async with _first(_self_mounts, origin):
+                if origin.capabilities.self_mount:
+                    try:
+                        return await sessions.begin_mounting(origin, path, blob.digest, path)
+                    except Refused:
+                        return await self._begin_plainly(blob)
+        return await self._begin_plainly(blob)
+
+    async def _begin_plainly(self, blob: Descriptor) -> Session | None:
+        origin, path = self._origin, self._path
+        here = await blobs.exists(origin, path, blob.digest, scopes=(push_scope(path),))
+        session = None if here else await sessions.begin(origin, path)
+        # learned only now: a repository that cannot be written at all says nothing about mounts
+        origin.capabilities.self_mount = False
+        return session
+
+    def __repr__(self) -> str:
+        return f"Uploads({self._origin.registry}/{self._path}, {len(self._kept)} sessions kept)"
+
+
+@asynccontextmanager
+async def _first(trials: MutableMapping[Key, anyio.Event], key: Key) -> AsyncIterator[None]:
+    """Whoever comes first goes ahead alone; the others go when it is through."""
+    trial = trials.get(key)
+    if trial is None:
+        trial = trials[key] = anyio.Event()
+        try:
+            yield
+        finally:
+            trial.set()
+    else:
+        if not trial.is_set():
+            await trial.wait()
+        yield
+
+
+class _Sending:
+    """One blob on its way to one repository, through as many sessions as it takes."""
+
+    def __init__(self, origin: Origin, path: str, blob: Descriptor, feed: Feed, session: Session) -> None:
+        self._origin = origin
+        self._path = path
+        self._scopes = (push_scope(path),)
+        self._blob = blob
+        self._feed = feed
+        self._session = session
+        self._strategy = Strategy(origin.capabilities, blob.size)
+        self._small: bytes | None = None
+        self._phase: Phase = "whole"
+        self._offset = 0
+        self._length = 0
+
+    async def run(self) -> None:
+        """Send it, whatever it takes; a session that is not finished is given up."""
+        try:
+            async with self._feed:
+                while not await self._attempt():
+                    pass
+        except BaseException:
+            await sessions.abandon(self._origin, self._path, self._session)
+            raise
+        self._strategy.succeeded()
+
+    async def _attempt(self) -> bool:
+        """Whether the blob is stored now."""
+        try:
+            if self._strategy.kind == "put" and self._session.offset == 0:
+                await self._put_whole()
+            else:
+                await self._patch()
+                await self._commit()
+        except (RegistryError, TransportError) as error:
+            if self._feed.failure is not None:
+                raise self._feed.failure from None
+            if await self._landed(error):
+                return True
+            await self._recover(error)
+            return False
+        return True
+
+    # requests
+
+    async def _put_whole(self) -> None:
+        """The whole blob in the PUT that commits it."""
+        body = await self._body("whole", 0, self._blob.size)
+        await self._send("PUT", self._session.committing(self._blob.digest), body, _OCTETS)
+
+    async def _patch(self) -> None:
+        """The bytes that the registry has not got, in as many pieces as the strategy wants."""
+        session, size = self._session, self._blob.size
+        while session.offset != size and not (size < 0 and session.offset and self._feed.complete):
+            start = session.offset
+            left = size - start if size >= 0 else -1
+            length = self._strategy.piece(left, session.minimum)
+            body = await self._body("piece", start, length)
+            if isinstance(body, bytes):
+                length = len(body)
+            headers = _OCTETS
+            if length >= 0 and (start or self._strategy.kind == "chunks"):
+                headers = {**_OCTETS, "Content-Range": f"{start}-{start + length - 1}"}
+            answer = await self._send("PATCH", session.url, body, headers)
+            session.moved(answer)
+            end = start + length if length >= 0 else self._feed.position
+            session.offset = self._strategy.acknowledged(sessions.received(answer.headers), start, end)
+
+    async def _commit(self) -> None:
+        self._phase = "commit"
+        await self._send("PUT", self._session.committing(self._blob.digest), b"", _OCTETS)
+
+    async def _send(self, method: str, url: str, body: bytes | Body, headers: Mapping[str, str]) -> Answer:
+        return await self._origin.request(
+            method, url, scopes=self._scopes, headers=headers, body=body, expect=(200, 201, 202, 204)
+        )
+
+    async def _body(self, phase: Phase, start: int, length: int) -> bytes | Body:
+        """``length`` bytes from ``start`` on (-1: to the end); in one piece where they are few."""
+        self._phase, self._offset, self._length = phase, start, length
+        feed, size = self._feed, self._blob.size
+        if 0 <= size <= SMALL:
+            if self._small is None:
+                await feed.seek(0)
+                self._small = await feed.gather()
+            return self._small[start : start + length]
+        await feed.seek(start)
+        if length < 0 and self._strategy.kind == "chunks":
+            return await feed.gather(self._strategy.piece(CHUNK, self._session.minimum))
+        wanted = length if length >= 0 else None
+        return Body(lambda: feed.take(wanted), wanted)
+
+    # what to do when one fails
+
+    async def _landed(self, error: RegistryError | TransportError) -> bool:
+        """Whether the blob is there although its commit was not answered as it should."""
+        complete = self._phase == "commit" or (self._phase == "whole" and self._feed.complete)
+        unknown = not isinstance(error, RegistryError) or error.status == 404 or temporary(error)
+        return (
+            complete
+            and unknown
+            and await blobs.exists(self._origin, self._path, self._blob.digest, scopes=self._scopes)
+        )
+
+    async def _recover(self, error: RegistryError | TransportError) -> None:
+        """Get ready for another attempt.
+
+        :raises AsyncraneError: when there is to be none
+        """
+        strategy, session = self._strategy, self._session
+        verdict = strategy.judge(error, self._phase, offset=self._offset, length=self._length, kept=session.kept)
+        if strategy.pause and verdict is not Verdict.GIVE_UP:
+            await anyio.sleep(strategy.pause)
+        if verdict is Verdict.RESUME:
+            try:
+                await sessions.update(self._origin, self._path, session)
+            except RegistryError:
+                verdict = strategy.lost()
+            else:
+                strategy.resumed(session.offset, self._offset)
+        if verdict is Verdict.GIVE_UP:
+            if isinstance(error, RegistryError) and "DIGEST_INVALID" in error.codes:
+                raise DigestMismatch(f"blob {self._blob.digest!s} arrived otherwise: {error}") from error
+            raise error
+        if verdict is Verdict.RESTART:
+            await sessions.abandon(self._origin, self._path, session)
+            self._session = await sessions.begin(self._origin, self._path)
+            strategy.restarted()
+
+    def __repr__(self) -> str:
+        return f"_Sending({self._feed!r}, {self._strategy.kind})"
