@@ -11,6 +11,7 @@ from asyncrane.server.api import Registry
 from asyncrane.server.app import REGISTRY, access_log, make_app, parse_address, serving
 from asyncrane.server.call import Around, Call, Handler, HangUp, Reply, Stream
 from asyncrane.server.disk import DiskStorage
+from asyncrane.server.htpasswd import HtpasswdUsers
 from asyncrane.server.index import Index
 from asyncrane.server.refusal import Refused, error_reply
 from asyncrane.server.storage import Incoming, MemoryStorage, Storage
@@ -25,6 +26,7 @@ __all__ = [
     "DiskStorage",
     "Handler",
     "HangUp",
+    "HtpasswdUsers",
     "Incoming",
     "Index",
     "MemoryStorage",
