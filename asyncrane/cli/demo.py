@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -32,12 +33,12 @@ def demo(
 
     @asynccontextmanager
     async def watch(title: str, statistics: Callable[[], asyncrane.Statistics]) -> AsyncIterator[None]:
-        from asyncrane.cli.progress import progress
+        from asyncrane.cli.progress import progress, summary
 
-        if mode is not ProgressMode.bar:
-            note(f"{title} ...")
+        started = time.monotonic()
         async with progress(mode, statistics, title=title):
             yield
+        note(f"{title}: {summary(statistics(), time.monotonic() - started)}")
 
     async def main() -> None:
         report = await asyncrane.demo(size=megabytes * _MB, watch=watch)
