@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -124,10 +125,10 @@ app.command("demo", rich_help_panel=_OTHER)(flat(demo.demo))
 app.command("version", rich_help_panel=_OTHER)(flat(version))
 
 
-def main() -> int:
-    """Run the command line; returns the exit code."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line, the process's own by default; returns the exit code."""
     try:
-        code = app(standalone_mode=False)
+        code = app(args=arguments, prog_name="asyncrane", standalone_mode=False)
     except typer.TyperException as error:
         ctx = getattr(error, "ctx", None)
         path = ctx.command_path if ctx is not None else "asyncrane"

@@ -36,6 +36,8 @@ def with_session(
     """
 
     async def main() -> None:
+        if connection.key is not None and connection.cert is None:
+            raise asyncrane.InvalidInput("--key means nothing without --cert")
         wanted = credentials or Credentials()
         async with asyncrane.Session(
             insecure=connection.insecure,

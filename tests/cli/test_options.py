@@ -65,7 +65,7 @@ async def test_every_command_has_help_that_names_it(program: Program) -> None:
     for command in ("cp", "auth token", "registry serve"):
         ended = await program(*command.split(), "--help")
         assert (ended.code, ended.err) == (0, "")
-        assert f"Usage: python -m asyncrane {command}" in ended.text
+        assert f"Usage: asyncrane {command}" in ended.text
         assert (await program(*command.split(), "-h")).out == ended.out
 
 
