@@ -5,6 +5,7 @@ A message is one line: what was asked of whom, and what came back; never a query
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from collections.abc import Callable, Mapping
@@ -145,8 +146,8 @@ def _reason(exc: BaseException) -> str:
         return f"TLS: {(inner.reason or str(inner)).replace('_', ' ').lower()}"
     if isinstance(inner, socket.gaierror):
         return "no such host" if inner.errno in _NO_SUCH_HOST else f"name resolution: {inner.strerror}"
-    if isinstance(inner, OSError) and inner.strerror:
-        return scrubbed(inner.strerror, 120).lower()
+    if isinstance(inner, OSError) and inner.errno:
+        return os.strerror(inner.errno).lower()
     return scrubbed(str(inner), 120) or type(inner).__name__
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -46,3 +47,12 @@ def open_pool(stack: AsyncExitStack) -> OpenPool:
         return await stack.enter_async_context(Pool(**{"retry_base": 0.001, "proxies": Proxies(), **settings}))
 
     return enter
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

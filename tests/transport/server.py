@@ -37,7 +37,7 @@ class Server:
         self.asked: list[Asked] = []
         self._answering = answering
         self._context = context
-        self._runner = web.ServerRunner(web.Server(self._handle), shutdown_timeout=0)
+        self._runner = web.ServerRunner(web.Server(self._handle, handler_cancellation=True), shutdown_timeout=0.1)
         self.port = 0
 
     async def start(self) -> None:
