@@ -54,8 +54,8 @@ def slow(rate: float, **when: Unpack[When]) -> Fault:
         async for chunk in stream.chunks():
             for at in range(0, len(chunk), 65536):
                 piece = chunk[at : at + 65536]
-                yield piece
                 await anyio.sleep(len(piece) / rate)
+                yield piece
 
     return _on_body("slow", chunks, when)
 

@@ -109,6 +109,7 @@ class RequestLog:
             self._peaks[name] = max(now, self._peaks.get(name, 0))
 
     def end(self, request: LoggedRequest) -> None:
-        """The last byte of its answer is sent, or the connection is gone."""
-        self._active[request.kind] -= 1
-        request.ended = time.monotonic()
+        """The last byte of its answer is handed over, or the connection is gone; may be said again."""
+        if request.ended is None:
+            self._active[request.kind] -= 1
+            request.ended = time.monotonic()

@@ -166,7 +166,7 @@ class FaultyRegistry:
             raise
         request.status = reply.status
         if not isinstance(reply.body, Stream):
-            request.response_bytes = len(reply.body)
+            request.response_bytes = 0 if call.method == "HEAD" else len(reply.body)
             self.log.end(request)
             return reply
         body = reply.body
@@ -177,6 +177,9 @@ class FaultyRegistry:
             async with contextlib.aclosing(body.chunks()) as chunks:
                 async for chunk in chunks:
                     request.response_bytes += len(chunk)
+                    if request.response_bytes >= body.length:
+                        # Now, not when we are asked for more: by then the client may have looked at the log.
+                        self.log.end(request)
                     yield chunk
         finally:
             self.log.end(request)

@@ -1,0 +1,28 @@
+"""A faulty registry, one blob in it, and a client."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from asyncrane.testing import FaultyRegistry
+from tests.server.client import Client
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(auto_decompress=False) as session:
+        yield session
+
+
+@pytest.fixture
+async def registry() -> AsyncIterator[FaultyRegistry]:
+    async with FaultyRegistry() as registry:
+        yield registry
+
+
+@pytest.fixture
+def client(registry: FaultyRegistry, session: aiohttp.ClientSession) -> Client:
+    return Client(session, registry.address)
