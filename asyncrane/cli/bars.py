@@ -13,6 +13,8 @@ from asyncrane.cli.progress import Meter, amount, blobs, images, percent
 from asyncrane.cli.quantities import duration, rate, size
 
 _BUSIEST = 8
+_ABOVE = 3
+"""Lines of a terminal that are not for transfers."""
 _SHORT_DIGEST = 19
 
 
@@ -78,8 +80,8 @@ class Bars:
         table.add_column(style="dim", ratio=1, no_wrap=True, overflow="ellipsis")
         table.add_column(width=20)
         table.add_column(justify="right", no_wrap=True, width=21)
-        busiest = sorted(statistics.transfers, key=lambda t: t.size - t.done, reverse=True)[:_BUSIEST]
-        for transfer in busiest:
+        busiest = sorted(statistics.transfers, key=lambda t: t.size - t.done, reverse=True)
+        for transfer in busiest[: min(_BUSIEST, max(0, self._console.height - _ABOVE))]:
             where = (
                 transfer.destinations[0] if len(transfer.destinations) == 1 else f"{len(transfer.destinations)} places"
             )

@@ -60,7 +60,8 @@ def copy(
         started = time.monotonic()
         async with progress(reporting_.progress, session.statistics) as display:
             outcomes = await order.carry_out(session, display)
-        if reporting_.progress not in (ProgressMode.none, ProgressMode.json):
+        failed = single and any(outcome.failure is not None for outcome in outcomes)
+        if reporting_.progress not in (ProgressMode.none, ProgressMode.json) and not failed:
             display.say(summary(session.statistics(), time.monotonic() - started))
         output.result(_result(outcomes, session.statistics(), single=single))
         _raise_failures(outcomes, single=single)

@@ -29,7 +29,7 @@ def serve(
         Path | None, typer.Option("--disk", metavar="DIR", help="Keep everything in this directory, not in memory.")
     ] = None,
     htpasswd: Annotated[
-        Path | None, typer.Option("--htpasswd", metavar="FILE", help="Only for users of this file (htpasswd -B).")
+        Path | None, typer.Option("--htpasswd", metavar="FILE", help="Only for the users of this file.")
     ] = None,
     verbose: Verbose = False,
 ) -> None:

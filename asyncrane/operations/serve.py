@@ -10,13 +10,13 @@ from asyncrane.errors import InvalidInput
 from asyncrane.server import (
     BasicAuth,
     DiskStorage,
+    HtpasswdUsers,
     MemoryStorage,
     access_log,
     make_app,
     parse_address,
     serving,
 )
-from asyncrane.server.htpasswd import HtpasswdUsers
 
 
 @asynccontextmanager
@@ -31,7 +31,7 @@ async def serve(
 
     :param address: ``[HOST][:PORT]`` to listen on; the loopback and any free port by default
     :param disk: the directory to keep everything in, made if need be; memory by default
-    :param htpasswd: a file of users (bcrypt, as ``htpasswd -B`` makes it); everybody by default
+    :param htpasswd: a file of users, as Apache's ``htpasswd`` makes it; everybody by default
     :param log: called with a line for every request
     :raises InvalidInput: when the address cannot be listened on, or the directory or file not be used
     """

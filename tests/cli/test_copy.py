@@ -138,7 +138,7 @@ async def test_no_clobber_leaves_a_tag_as_it_is(
 
 async def test_a_destination_without_a_repository_is_no_docker_hub_name(program: Program) -> None:
     for words in (["cp"], ["cp", "-a"]):
-        ended = await program(*words, "127.0.0.1:1/a", "127.0.0.1:5000", "--progress", "none")
+        ended = await program(*words, "127.0.0.1:1/a", "127.0.0.1:5000")
         assert ended.code == 2
         assert "without a repository" in ended.error
 
@@ -160,6 +160,7 @@ async def test_nothing_is_half_published_when_a_blob_is_missing(
 ) -> None:
     source = fill(registry, "app", random_index("h"), "v1")
     registry.faults.add(status(404, kind="blob-get", times=1))
-    ended = await program("cp", source, f"{other.address}/b:v1", "--progress", "none")
+    ended = await program("cp", source, f"{other.address}/b:v1")
     assert ended.code == 3, ended.err
+    assert ended.error
     assert other.get_manifest("b", "v1") is None

@@ -97,7 +97,7 @@ async def test_4_for_who_may_not(program: Program) -> None:
     async with FaultyRegistry(auth=BasicAuth(PlainUsers({"me": "secret"}))) as closed:
         image = fill(closed, "a", random_image(), "v1")
         assert (await program("digest", image)).code == 4
-        wrong = await program("cp", image, f"{closed.address}/b:v1", "--src-creds", "me:wrong", "--progress", "none")
+        wrong = await program("cp", image, f"{closed.address}/b:v1", "--src-creds", "me:wrong")
         assert wrong.code == 4
         assert "wrong" not in wrong.error
         right = ("--src-creds", "me:secret", "--dst-creds", "me:secret")
@@ -164,7 +164,8 @@ async def test_141_when_nobody_reads_stdout(program: Program, registry: FaultyRe
 
 async def test_a_failed_copy_still_answers_in_json(program: Program, registry: FaultyRegistry) -> None:
     """I4."""
-    words = ("cp", f"{registry.address}/a:v1", f"{registry.address}/b:v1", "--output", "json", "--progress", "none")
+    words = ("cp", f"{registry.address}/a:v1", f"{registry.address}/b:v1", "--output", "json")
     ended = await program(*words)
     assert ended.code == 3
+    assert "/v2/a/manifests/v1" in ended.error
     assert json.loads(ended.text)["destinations"][0]["failure"]["kind"] == "NotFound"
