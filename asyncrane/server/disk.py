@@ -140,10 +140,10 @@ class DiskStorage:
         if self.index.blob_size(repository, digest) is None:
             link = self._of(repository, "_blobs", digest)
             try:
-                link.touch()
+                _create(link)
             except FileNotFoundError:
                 link.parent.mkdir(parents=True, exist_ok=True)
-                link.touch()
+                _create(link)
             self.index.link(repository, digest, size)
 
     def _write(self, path: Path, data: bytes) -> None:
@@ -220,12 +220,16 @@ class _DiskIncoming:
     def move(self, path: Path) -> None:
         self.pause()
         if not self.size:
-            self._path.touch()
+            _create(self._path)
         _move(self._path, path)
 
     def discard(self) -> None:
         self.pause()
         self._path.unlink(missing_ok=True)
+
+
+def _create(path: Path) -> None:
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
 
 
 def _move(path: Path, to: Path) -> None:
