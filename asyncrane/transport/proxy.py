@@ -72,6 +72,8 @@ class _Exception(msgspec.Struct, frozen=True):
             return False
         if self.address is not None:
             return address == self.address
+        if address is not None:
+            return False
         return host.endswith(self.domain) or (self.itself and host == self.domain[1:])
 
 
@@ -137,8 +139,8 @@ def _read(text: str) -> _Exception | None:
 
 def _split_port(text: str) -> tuple[str, str]:
     if text.startswith("["):
-        host, _, rest = text[1:].partition("]")
-        return host, rest.removeprefix(":")
+        host, bracket, port = text[1:].partition("]:")
+        return (host, port) if bracket else (text, "")
     if text.count(":") == 1:
         host, _, port = text.partition(":")
         return host, port
