@@ -140,7 +140,7 @@ class _Download:
             raise cause
         await self._stack.aclose()
         if self._tries > 1:
-            await anyio.sleep(0.1 * 2**self._tries)
+            await anyio.sleep(0.05 * 2.0**self._tries)
         self._resumed_at = self._position
         await self._connect()
 

@@ -33,6 +33,7 @@ _REFUSALS = _PLAIN_REFUSALS | {400, 404, 416}
 _HOPELESS = frozenset({"NAME_UNKNOWN", "NAME_INVALID", "DENIED", "UNAUTHORIZED"})
 _TEMPORARY = frozenset({408, 429, 499})
 _TRIES = 5
+_PATIENCE = 2
 _PROGRESS = MIB
 _FLOOR = 64 * 1024
 
@@ -57,6 +58,7 @@ class Strategy:
         self._refused = False
         self._renewed = False
         self._reread = False
+        self._broken = False
         self._out_of_range = False
         self._resumable = True
         self._restarts = 0
@@ -69,17 +71,21 @@ class Strategy:
             return left
         return min(left, max(self._chunk or CHUNK, minimum))
 
-    def judge(self, error: AsyncraneError, phase: Phase, *, offset: int, length: int, kept: bool) -> Verdict:
+    def judge(
+        self, error: AsyncraneError, phase: Phase, *, offset: int, length: int, streamed: bool, kept: bool
+    ) -> Verdict:
         """What to do after ``error``, met in ``phase`` by a request of ``length`` bytes from ``offset`` on.
 
-        ``kept`` says that the session is an old one, opened by a mount.
+        ``streamed`` says that transport could not repeat it by itself, ``kept`` that the session is an old one, opened
+        by a mount.
         """
+        self._broken = not isinstance(error, RegistryError)
         if not isinstance(error, RegistryError) or temporary(error):
-            return self._interrupted()
+            return self._interrupted() if streamed else Verdict.GIVE_UP
         if "DIGEST_INVALID" in error.codes:
             return self._once_more() if self.rejoined else Verdict.GIVE_UP
         if error.status == 401:
-            return self._unauthorized(phase)
+            return self._unauthorized() if streamed else Verdict.GIVE_UP
         if error.status == 413:
             return self._too_large(phase, length)
         if error.status not in _REFUSALS or _HOPELESS.intersection(error.codes):
@@ -130,11 +136,12 @@ class Strategy:
         self._tries += 1
         if self._tries > _TRIES:
             return Verdict.GIVE_UP
-        return Verdict.RESUME if self._resumable else self._restart()
+        # a session that goes on nowhere may be held by the connection that broke
+        return Verdict.RESUME if self._resumable and self._tries <= _PATIENCE else self.lost()
 
     def lost(self) -> Verdict:
         """The registry does not know where an interrupted upload stopped."""
-        if self._restarts and self.kind != "chunks":  # twice the same end: perhaps a body is too long for something
+        if self._broken and self._restarts and self.kind != "chunks":  # twice: perhaps something resets long bodies
             self._downgrade()
         return self._restart()
 
@@ -149,9 +156,9 @@ class Strategy:
         self._reread, self._resumable = True, False
         return self._restart()
 
-    def _unauthorized(self, phase: Phase) -> Verdict:
+    def _unauthorized(self) -> Verdict:
         """The token ran out while the bytes were on their way: with PATCH they are kept when that happens again."""
-        if self._renewed or phase == "commit":
+        if self._renewed:
             return Verdict.GIVE_UP
         self._renewed = True
         if self.kind == "put":

@@ -134,6 +134,7 @@ class _Sending:
         self._strategy = Strategy(origin.capabilities, blob.size)
         self._small: bytes | None = None
         self._phase: Phase = "whole"
+        self._streamed = False
         self._offset = 0
         self._length = 0
 
@@ -191,7 +192,7 @@ class _Sending:
             session.offset = self._strategy.acknowledged(sessions.received(answer.headers), start, end)
 
     async def _commit(self) -> None:
-        self._phase = "commit"
+        self._phase, self._streamed = "commit", False
         await self._send("PUT", self._session.committing(self._blob.digest), b"", _OCTETS)
 
     async def _send(self, method: str, url: str, body: bytes | Body, headers: Mapping[str, str]) -> Answer:
@@ -201,7 +202,7 @@ class _Sending:
 
     async def _body(self, phase: Phase, start: int, length: int) -> bytes | Body:
         """``length`` bytes from ``start`` on (-1: to the end); in one piece where they are few."""
-        self._phase, self._offset, self._length = phase, start, length
+        self._phase, self._offset, self._length, self._streamed = phase, start, length, False
         feed, size = self._feed, self._blob.size
         if 0 <= size <= SMALL:
             if self._small is None:
@@ -211,6 +212,7 @@ class _Sending:
         await feed.seek(start)
         if length < 0 and self._strategy.kind == "chunks":
             return await feed.gather(self._strategy.piece(CHUNK, self._session.minimum))
+        self._streamed = True
         wanted = length if length >= 0 else None
         return Body(lambda: feed.take(wanted), wanted)
 
@@ -219,12 +221,12 @@ class _Sending:
     async def _landed(self, error: RegistryError | TransportError) -> bool:
         """Whether the blob is there although its commit was not answered as it should."""
         complete = self._phase == "commit" or (self._phase == "whole" and self._feed.complete)
-        unknown = not isinstance(error, RegistryError) or error.status == 404 or temporary(error)
-        return (
-            complete
-            and unknown
-            and await blobs.exists(self._origin, self._path, self._blob.digest, scopes=self._scopes)
-        )
+        if isinstance(error, TransportError) and not self._streamed:
+            return False  # transport has tried long enough: nobody is there to be asked
+        unknown = isinstance(error, TransportError) or error.status == 404 or temporary(error)
+        if not (complete and unknown):
+            return False
+        return await blobs.exists(self._origin, self._path, self._blob.digest, scopes=self._scopes)
 
     async def _recover(self, error: RegistryError | TransportError) -> None:
         """Get ready for another attempt.
@@ -232,7 +234,9 @@ class _Sending:
         :raises AsyncraneError: when there is to be none
         """
         strategy, session = self._strategy, self._session
-        verdict = strategy.judge(error, self._phase, offset=self._offset, length=self._length, kept=session.kept)
+        verdict = strategy.judge(
+            error, self._phase, offset=self._offset, length=self._length, streamed=self._streamed, kept=session.kept
+        )
         if strategy.pause and verdict is not Verdict.GIVE_UP:
             await anyio.sleep(strategy.pause)
         if verdict is Verdict.RESUME:
