@@ -9,7 +9,8 @@ import pytest
 
 from asyncrane.testing import FaultyRegistry, status
 from asyncrane.testing.images import random_image, random_index
-from tests.cli.conftest import Program, fill
+from tests.cli.conftest import Program, fill, run
+from tests.peers import require
 
 
 @pytest.mark.parametrize("name", ["cp", "copy"])
@@ -164,3 +165,14 @@ async def test_nothing_is_half_published_when_a_blob_is_missing(
     assert ended.code == 3, ended.err
     assert ended.error
     assert other.get_manifest("b", "v1") is None
+
+
+@pytest.mark.parametrize("docker", [True, False])
+async def test_crane_finds_the_copy_valid(
+    program: Program, registry: FaultyRegistry, other: FaultyRegistry, docker: bool
+) -> None:
+    crane = require("crane")
+    source = fill(registry, "app", random_index("valid", docker=docker, layers=(0, 5, 300_000)), "v1")
+    assert (await program("cp", source, f"{other.address}/b:v1")).code == 0
+    judged = await run([str(crane), "validate", "--remote", f"{other.address}/b:v1"], program.environ)
+    assert judged.text == f"PASS: {other.address}/b:v1\n"
