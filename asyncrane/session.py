@@ -94,7 +94,8 @@ class Session:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._stack.__aexit__(kind, error, trace)
+        # the caller's error is not the task group's: told of it, the group would wrap it in an ExceptionGroup
+        await self._stack.aclose()
 
     @property
     def runner(self) -> Runner:

@@ -1,9 +1,11 @@
 """How much may happen at once at each site: both ends of a transfer get a place, or neither.
 
 A site has *slots* (requests and transfers under way) and a *window* (bytes of blobs under way, so that a few huge
-blobs and many small ones are equally far from exhausting a line). The number of slots adapts: as long as answers come
-as fast as they did when the site was idle, more is better; when answers take twice as long, they are queueing there and
-more would only make the queue longer (TCP Vegas' observation); when the site says "too many", half is enough.
+blobs and many small ones are equally far from exhausting a line). The number of slots adapts: as long as the quicker
+answers come nearly as fast as the fastest ever did, more is better; when even they take much longer, requests are
+queueing there and more would only make the queue longer (TCP Vegas' observation); when the site says "too many", half
+is enough. Answers are compared with others to the same kind of command only, and slow ones say nothing: they may have
+had to connect first.
 """
 
 from __future__ import annotations
@@ -19,10 +21,17 @@ HEAVIEST = 32 * 1024 * 1024
 """Bytes one transfer counts for at most: a blob of any size is one stream."""
 
 
+_RISING, _FULL = 1.6, 3.0
+"""Times the fastest answer: up to the first a site has room, from the second on a queue."""
+
+_AGEING = 1.002
+"""What the fastest answer grows by with each look, so that a line that became slower is noticed in the end."""
+
+
 class Limit:
     """The slots and the window of one site."""
 
-    __slots__ = ("_base", "_seen", "_smooth", "adaptive", "busy", "slots", "weight", "window")
+    __slots__ = ("_fastest", "_ratios", "adaptive", "busy", "slots", "weight", "window")
 
     def __init__(self, *, jobs: int | None = None) -> None:
         self.adaptive = jobs is None
@@ -30,41 +39,42 @@ class Limit:
         self.window = WINDOW if jobs is None else max(jobs, 1) * HEAVIEST
         self.busy = 0
         self.weight = 0
-        self._base = 0.0
-        self._smooth = 0.0
-        self._seen = 0
+        self._fastest: dict[str, float] = {}
+        self._ratios: list[float] = []
 
     def fits(self, weight: int) -> bool:
         """Whether one more command of ``weight`` bytes may start; an idle site always takes one."""
         return self.busy < int(self.slots) and (self.weight + weight <= self.window or self.weight == 0)
 
-    def observe(self, elapsed: float) -> None:
-        """Learn from one request that took ``elapsed`` seconds from start to end."""
-        if elapsed <= 0:
+    def observe(self, kind: str, elapsed: float) -> None:
+        """Learn from one command of ``kind`` that took ``elapsed`` seconds."""
+        if not self.adaptive or elapsed <= 0:
             return
-        self._base = min(self._base * 1.002, elapsed) if self._base else elapsed
-        self._smooth += (elapsed - self._smooth) * 0.1 if self._smooth else elapsed
-        self._seen += 1
-        if self.adaptive and self._seen >= self.slots / 2:
-            self._seen = 0
+        fastest = self._fastest.get(kind, elapsed)
+        if elapsed <= fastest:
+            self._fastest[kind] = fastest = elapsed
+        self._ratios.append(elapsed / fastest)
+        if len(self._ratios) >= self.slots / 2:
             self._adapt()
 
     def congested(self) -> None:
         """The site said that it is too much: halve."""
         if self.adaptive:
             self.slots = max(self.slots / 2, FLOOR / 4)
-            self._seen = 0
+            self._ratios.clear()
 
     def _adapt(self) -> None:
-        queueing = 1 - self._base / self._smooth
-        if queueing < 0.3 and self.busy >= self.slots * 0.75:
+        quick = sorted(self._ratios)[len(self._ratios) // 4]
+        self._ratios.clear()
+        for kind in self._fastest:
+            self._fastest[kind] *= _AGEING
+        wanted = self.busy >= self.slots * 0.7
+        if quick < _RISING and wanted:
             self.slots = min(self.slots * 1.5, CEILING)
-        elif queueing < 0.5:
+        elif quick > _FULL:
+            self.slots = max(self.slots * 0.9, min(self.slots, FLOOR))
+        elif wanted:
             self.slots = min(self.slots + 1, max(self.slots, FLOOR))
-        elif self.slots > FLOOR:
-            self.slots = max(self.slots * 0.9, FLOOR)
-        else:
-            self.slots = min(self.slots + 1, FLOOR)
 
 
 class Budget:

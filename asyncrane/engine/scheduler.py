@@ -28,33 +28,27 @@ from asyncrane.abc import Place
 from asyncrane.engine.budget import Budget
 from asyncrane.engine.intake import Delivery, Intake
 from asyncrane.engine.messages import (
-    BlobMounted,
     Command,
     CommandFailed,
+    CopyBlob,
     Ended,
     Event,
     Finish,
     JobAdded,
     JobCancelled,
-    ManifestRead,
-    ManifestWritten,
     Probe,
     Probed,
-    Resolved,
     TagsListed,
     Throttled,
 )
 from asyncrane.engine.outcome import Statistics
-from asyncrane.engine.placing import Placing
+from asyncrane.engine.placing import SMALL, Placing
 from asyncrane.engine.queue import Queue
 from asyncrane.engine.reading import READ, Reading
 from asyncrane.engine.shipping import Shipment, Shipping
 from asyncrane.oci import media
 from asyncrane.oci.descriptor import Descriptor
 from asyncrane.oci.manifest import Manifest
-
-_SINGLE = (Resolved, Probed, ManifestRead, BlobMounted, ManifestWritten)
-"""Events of commands that are one request each: how long they take tells how busy a site is."""
 
 _CONGESTION = frozenset({"RateLimited", "ServerFault", "TimedOut"})
 
@@ -102,12 +96,16 @@ class Scheduler:
         return not self.queue.running and not len(self.queue)
 
     def _ended(self, event: Ended) -> None:
+        command = self.queue.running[event.command]
         sites, then = self.queue.ended(event)
-        if isinstance(event, _SINGLE):
-            self.budget.limit(sites[0]).observe(event.elapsed)
-        elif isinstance(event, CommandFailed) and event.failure.kind in _CONGESTION:
+        if isinstance(event, CommandFailed):
+            if event.failure.kind in _CONGESTION:
+                for site in sites:
+                    self.budget.limit(site).congested()
+        elif not isinstance(command, CopyBlob) or 0 <= command.blob.size <= SMALL:
+            # a stream takes as long as it has bytes; everything else tells how busy its sites are
             for site in sites:
-                self.budget.limit(site).congested()
+                self.budget.limit(site).observe(type(command).__name__, event.elapsed)
         then(event)
 
     def _deliver(self, delivery: Delivery, root: Manifest) -> None:

@@ -68,7 +68,12 @@ class Shipment:
     @property
     def live(self) -> bool:
         """Whether a job still wants it, itself or through an index."""
-        return any(d.live for _, d in self.deliveries) or any(p.live for p in self.parents)
+        return self.fresh or any(d.live for _, d in self.deliveries) or any(p.live for p in self.parents)
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether nobody wants it any more, so that some of what it waits for may never be asked for."""
+        return not (self.stored or self.failure or self.live)
 
     def arrived(self) -> None:
         """One thing less to wait for."""
@@ -103,7 +108,7 @@ class Shipping:
         waits besides for the first who wants it, so that it is written in the way that one wants.
         """
         found = self._shipments.get((place, manifest.digest))
-        if found is None:
+        if found is None or found.abandoned:
             found = self._shipments[place, manifest.digest] = Shipment(self, place, manifest)
             fill(found)
         return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import anyio
 import msgspec
@@ -136,17 +136,35 @@ class _Tree:
         self._wishes = wishes
 
     async def submit(self, collected: _Collected, limit: anyio.CapacityLimiter) -> None:
-        """Make a job of every tag as the listing comes in."""
+        """Make a job of every tag as the listing comes in, once it is known what the destinations have."""
         try:
             async with limit:
+                tags = self._session.remote(self._source).tags()
+                first: list[str] = []
                 async with anyio.create_task_group() as tasks:
                     for destination in self._destinations:
                         tasks.start_soon(self._look, destination)
-                async for tag in self._session.remote(self._source).tags():
+                    failure = await self._first(tags, first)
+                if failure is not None:
+                    raise failure
+                for tag in first:
+                    collected.add(self._session, self._job(tag))
+                async for tag in tags:
                     collected.add(self._session, self._job(tag))
         except AsyncraneError as exc:
             lost = tuple(TargetOutcome(str(d), "failed", Failure.of(exc)) for d in self._destinations)
             collected.put(Outcome(str(self._source), targets=lost))
+
+    @staticmethod
+    async def _first(tags: AsyncIterator[str], first: list[str]) -> AsyncraneError | None:
+        """Fetch the first page, while others look at the destinations."""
+        try:
+            async for tag in tags:
+                first.append(tag)
+                break
+        except AsyncraneError as exc:
+            return exc
+        return None
 
     async def _look(self, destination: Repository) -> None:
         """One page of the destination's tags spares asking for each; without it each is asked for."""
