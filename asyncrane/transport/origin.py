@@ -102,11 +102,6 @@ class Origin:
     def on_throttle(self, tell: Callable[[float], None] | None) -> None:
         self._gate.on_throttle = tell
 
-    @property
-    def parked(self) -> float:
-        """Seconds until the registry is asked again; 0 when it is not waiting."""
-        return max(self._gate.until - self._clock(), 0.0) if self._gate.until else 0.0
-
     async def request(
         self,
         method: str,
@@ -319,11 +314,15 @@ class Origin:
             await anyio.sleep(delay)
         call.again()
 
-    @staticmethod
-    def _may_pass(call: Call, error: AsyncraneError) -> bool:
-        if isinstance(error, TransportError):
-            return failure.is_transient(error) and not (call.pinging and isinstance(error, ConnectFailed))
-        return isinstance(error, RateLimited) or (isinstance(error, RegistryError) and error.status in retry.RETRYABLE)
+    def _may_pass(self, call: Call, error: AsyncraneError) -> bool:
+        if not isinstance(error, TransportError):
+            limited = isinstance(error, RateLimited)
+            return limited or (isinstance(error, RegistryError) and error.status in retry.RETRYABLE)
+        if not call.pinging:
+            return failure.is_transient(error)
+        # a host never heard of is not waited for; http beside https is a guess that deserves one more try
+        guess = call.target.startswith("http:") and not self._plain
+        return failure.is_transient(error) and not isinstance(error, ConnectFailed) and not (guess and call.failures)
 
     # the registry's address, and its token service
 

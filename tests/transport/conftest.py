@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from typing import Any, Protocol
 
 import pytest
+import trustme
 
 from asyncrane.transport import Pool
 from asyncrane.transport.proxy import Proxies
@@ -56,3 +57,8 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+@pytest.fixture(scope="session")
+def ca() -> trustme.CA:
+    return trustme.CA()

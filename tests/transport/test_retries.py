@@ -278,11 +278,17 @@ async def test_retry_after_parks_the_whole_registry_b1(
     neighbour = pool.origin(other.address, FixedKeychain())
     await origin.base()
     told: list[float] = []
-    origin.on_throttle = told.append
+    parked = anyio.Event()
+
+    def tell(seconds: float) -> None:
+        told.append(seconds)
+        parked.set()
+
+    origin.on_throttle = tell
     async with anyio.create_task_group() as group:
         group.start_soon(origin.request, "GET", "/v2/x/first")
-        while not origin.parked:
-            await anyio.sleep(0.001)
+        await parked.wait()
+        assert origin.parked > 0.0
         started = time.monotonic()
         for number in range(20):
             group.start_soon(origin.request, "HEAD", f"/v2/y/{number}")
@@ -358,7 +364,7 @@ async def test_a_used_up_quota_holds_back_manifests_alone_b2(serve: Serve, open_
     await origin.request("GET", "/v2/x/manifests/1")
     await origin.request("GET", "/v2/x/blobs/1")
     await origin.request("HEAD", "/v2/x/manifests/1")
-    with pytest.raises(RateLimited, match="rate limited for 21[56]"):
+    with pytest.raises(RateLimited, match=r"rate limited for 21[56]"):
         await origin.request("GET", "/v2/x/manifests/2")
     assert len(server.of("/v2/x/manifests/2")) == 0
 

@@ -11,8 +11,16 @@ import pytest
 from aiohttp import web
 
 from asyncrane.auth.keychain import FixedKeychain
-from asyncrane.errors import Denied, DigestMismatch, Interrupted, NotFound, RegistryError, ServerFault, SizeMismatch
-from asyncrane.errors import TimedOut
+from asyncrane.errors import (
+    Denied,
+    DigestMismatch,
+    Interrupted,
+    NotFound,
+    RegistryError,
+    ServerFault,
+    SizeMismatch,
+    TimedOut,
+)
 from asyncrane.transport import Body, Origin
 from tests.transport.conftest import OpenPool, Serve
 from tests.transport.server import Answering, Server, fine, take
@@ -35,6 +43,12 @@ def _only(path: str, answering: Answering) -> Answering:
 async def _pieces(count: int) -> AsyncIterator[bytes]:
     for _ in range(count):
         yield PIECE
+
+
+async def _read(origin: Origin, into: bytearray) -> None:
+    async with origin.stream("GET", "/v2/blob") as answer:
+        async for chunk in answer.chunks():
+            into += chunk
 
 
 async def test_a_streamed_answer_comes_as_it_is(serve: Serve, open_pool: OpenPool) -> None:
@@ -75,12 +89,10 @@ async def test_a_cut_answer_is_interrupted_not_short(serve: Serve, open_pool: Op
         return answer
 
     origin = await _origin(await serve(_only("/v2/blob", cut)), open_pool)
-    got = 0
-    async with origin.stream("GET", "/v2/blob") as answer:
-        with pytest.raises(Interrupted, match=r"/v2/blob: the connection broke"):
-            async for chunk in answer.chunks():
-                got += len(chunk)
-    assert got == len(PIECE)
+    got = bytearray()
+    with pytest.raises(Interrupted, match=r"/v2/blob: the connection broke"):
+        await _read(origin, got)
+    assert got == PIECE
 
 
 async def test_a_silent_server_times_out_and_a_slow_one_does_not_d7(serve: Serve, open_pool: OpenPool) -> None:
@@ -97,12 +109,11 @@ async def test_a_silent_server_times_out_and_a_slow_one_does_not_d7(serve: Serve
 
     origin = await _origin(await serve(_only("/v2/blob", slow)), open_pool)
     loop = asyncio.get_running_loop()
-    got, started = 0, loop.time()
-    async with origin.stream("GET", "/v2/blob") as answer:
-        with pytest.raises(TimedOut, match=r"nothing moved for 0\.3 s"):
-            async for chunk in answer.chunks():
-                got += len(chunk)
-    assert got == 12
+    got = bytearray()
+    started = loop.time()
+    with pytest.raises(TimedOut, match=r"nothing moved for 0\.3 s"):
+        await _read(origin, got)
+    assert got == b"x" * 12
     assert 0.8 <= loop.time() - started < 2.5
 
 
@@ -202,6 +213,7 @@ async def _resetting() -> AsyncIterator[bytes]:
 async def test_a_verifying_body_can_refuse_before_the_last_bytes_leave(serve: Serve, open_pool: OpenPool) -> None:
     """So a registry never sees the end of a blob that is not what it should be."""
     got: list[int] = []
+    ended = anyio.Event()
 
     async def store(request: web.BaseRequest) -> web.StreamResponse:
         size = 0
@@ -210,6 +222,7 @@ async def test_a_verifying_body_can_refuse_before_the_last_bytes_leave(serve: Se
                 size += len(chunk)
         finally:
             got.append(size)
+            ended.set()
         return web.Response(status=201)
 
     async def verifying() -> AsyncIterator[bytes]:
@@ -221,8 +234,7 @@ async def test_a_verifying_body_can_refuse_before_the_last_bytes_leave(serve: Se
     with pytest.raises(DigestMismatch):
         await origin.request("PUT", "/v2/up", body=Body(verifying, 10 * len(PIECE)), expect=(201,))
     with anyio.fail_after(2):
-        while not got:
-            await anyio.sleep(0.01)
+        await ended.wait()
     assert got[0] <= 9 * len(PIECE)
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from urllib.parse import parse_qs
 
 import anyio
+import anyio.lowlevel
 import pytest
 from aiohttp import web
 
@@ -14,6 +15,8 @@ from asyncrane.auth.credentials import ANONYMOUS, Credential
 from asyncrane.auth.keychain import FixedKeychain
 from asyncrane.errors import ServerFault, Unauthorized
 from asyncrane.transport import Body, Origin, pull_scope, push_scope
+from asyncrane.transport.challenge import Challenge, TokenRequest
+from asyncrane.transport.tokens import Tokens
 from tests.transport.conftest import OpenPool, Serve
 from tests.transport.server import Guarded, Server, basic, take
 
@@ -82,10 +85,10 @@ async def test_a_cancelled_first_request_does_not_take_the_others_with_it(serve:
 
         group.start_soon(doomed)
         while not server.of("/token"):
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
         group.start_soon(ask)
         group.start_soon(ask)
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         first.cancel()
     assert [answer.status for answer in answers] == [200, 200]
 
@@ -367,9 +370,6 @@ async def test_an_identity_token_is_posted_and_else_got(serve: Serve, open_pool:
     ],
 )
 async def test_secrets_go_only_where_they_are_safe(realm: str, why: str) -> None:
-    from asyncrane.transport.challenge import Challenge, TokenRequest
-    from asyncrane.transport.tokens import Tokens
-
     async def send(request: TokenRequest) -> bytes:
         raise AssertionError(request.url)
 
