@@ -156,11 +156,11 @@ async def test_a_server_that_takes_nothing_times_out_d7(serve: Serve, open_pool:
 
 
 async def test_a_source_that_takes_its_time_is_no_stall_d7(serve: Serve, open_pool: OpenPool) -> None:
-    origin = await _origin(await serve(fine), open_pool, stall_timeout=0.1)
+    origin = await _origin(await serve(fine), open_pool, stall_timeout=0.2)
 
     async def slow() -> AsyncIterator[bytes]:
         yield b"abc"
-        await anyio.sleep(0.3)
+        await anyio.sleep(0.5)
         yield b"def"
 
     assert (await origin.request("PUT", "/v2/up", body=Body(slow, 6))).status == 200
