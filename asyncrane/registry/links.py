@@ -16,6 +16,9 @@ def resolve(requested: str, link: str) -> str:
 
     A registry behind a proxy that ends TLS may call itself ``http``: the same host and port stay on ``https``.
     """
+    root = requested[: requested.find("/", len("https://"))]
+    if link.startswith(f"{root}/"):  # what nearly every answer says, and there are thousands
+        return link
     target = urljoin(requested, link)
     asked, given = urlsplit(requested), urlsplit(target)
     if asked.scheme == "https" and given.scheme == "http" and asked.netloc == given.netloc:
