@@ -175,7 +175,9 @@ class Session:
         """What has been done so far, and what is being done."""
         requests: dict[str, dict[str, int]] = {}
         parked: dict[str, float] = {}
-        for (registry, _), origin in self._origins.items():
+        # one keychain, one origin: what is read from and written to is not to be counted twice
+        for origin in {id(origin): origin for origin in self._origins.values()}.values():
+            registry = origin.registry
             counts = requests.setdefault(registry, {})
             statistics = origin.statistics()
             for kind, number in statistics.requests.items():

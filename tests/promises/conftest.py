@@ -1,0 +1,28 @@
+"""Two registries that log every request, and the program."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from asyncrane.testing import FaultyRegistry
+from tests.cli.conftest import Program
+
+
+@pytest.fixture
+async def source() -> AsyncIterator[FaultyRegistry]:
+    async with FaultyRegistry() as started:
+        yield started
+
+
+@pytest.fixture
+async def destination() -> AsyncIterator[FaultyRegistry]:
+    async with FaultyRegistry() as started:
+        yield started
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Program:
+    return Program(tmp_path / "home")
