@@ -98,6 +98,11 @@ class Session:
         await self._stack.aclose()
 
     @property
+    def jobs(self) -> int | None:
+        """Commands at once per registry, ``None`` when that adapts."""
+        return self._jobs
+
+    @property
     def runner(self) -> Runner:
         """The engine."""
         if self._runner is None:

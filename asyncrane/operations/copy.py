@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 import anyio
 import msgspec
@@ -10,7 +11,7 @@ import msgspec
 from asyncrane.abc import Place, Site
 from asyncrane.engine.job import Job, Target
 from asyncrane.engine.outcome import Outcome, TargetOutcome
-from asyncrane.errors import AsyncraneError, Failure, InvalidReference, RegistryError, TagExists
+from asyncrane.errors import AsyncraneError, Failure, InvalidReference, TagExists
 from asyncrane.oci.digest import Digest
 from asyncrane.oci.platform import Platform
 from asyncrane.oci.reference import Reference, Repository, is_bare_registry
@@ -77,7 +78,7 @@ async def copy_all(
 
     :raises InvalidReference: when a name cannot be used, before anything is copied
     """
-    collected = _Collected(on_outcome)
+    collected = _Collected(on_outcome, hold=all_tags and session.jobs is not None)
     wishes = _Wishes(tuple(platforms), clobber, nondistributable)
     if not all_tags:
         jobs = [_job(session, pair.source, pair.destinations, wishes) for pair in pairs]
@@ -85,11 +86,12 @@ async def copy_all(
             collected.add(session, job)
     else:
         trees = [(_repository(p.source), tuple(_repository(d) for d in p.destinations)) for p in pairs]
-        limit = anyio.CapacityLimiter(LISTINGS)
+        listings = _Listings(session.jobs)
         async with anyio.create_task_group() as tasks:
             for source, destinations in trees:
                 tree = _Tree(session, source, destinations, wishes)
-                tasks.start_soon(tree.submit, collected, limit)
+                tasks.start_soon(tree.submit, collected, listings)
+    collected.release(session)
     await collected.wait()
     return collected.outcomes
 
@@ -97,15 +99,27 @@ async def copy_all(
 class _Collected:
     """Outcomes as they come, until there is one for every job."""
 
-    def __init__(self, on_outcome: Callable[[Outcome], None] | None) -> None:
+    def __init__(self, on_outcome: Callable[[Outcome], None] | None, *, hold: bool) -> None:
         self.outcomes: list[Outcome] = []
         self._on_outcome = on_outcome
+        self._hold = hold
+        self._held: list[Job] = []
         self._open = 0
         self._none_open = anyio.Event()
 
     def add(self, session: Session, job: Job) -> None:
+        if self._hold:
+            self._held.append(job)
+            return
         self._open += 1
         session.add(job, self._done)
+
+    def release(self, session: Session) -> None:
+        """Start what was held."""
+        self._hold = False
+        held, self._held = self._held, []
+        for job in held:
+            self.add(session, job)
 
     def _done(self, outcome: Outcome) -> None:
         self._open -= 1
@@ -124,6 +138,25 @@ class _Collected:
             await self._none_open.wait()
 
 
+class _Listings:
+    """How many repositories are listed at the same time, and how many lists a registry is asked for at once.
+
+    With ``jobs`` a registry gets no more than that many requests. The engine counts its own and knows nothing of lists,
+    so these come first, and jobs only when all are there (:class:`_Collected` holds them).
+    """
+
+    def __init__(self, jobs: int | None) -> None:
+        self.repositories = anyio.CapacityLimiter(LISTINGS)
+        self._jobs = jobs
+        self._registries: dict[str, anyio.CapacityLimiter] = {}
+
+    def of(self, registry: str) -> AbstractAsyncContextManager[object]:
+        """Enter to ask ``registry`` for a list."""
+        if self._jobs is None:
+            return nullcontext()
+        return self._registries.setdefault(registry, anyio.CapacityLimiter(self._jobs))
+
+
 class _Tree:
     """One repository with all its tags."""
 
@@ -135,22 +168,24 @@ class _Tree:
         self._destinations = destinations
         self._wishes = wishes
 
-    async def submit(self, collected: _Collected, limit: anyio.CapacityLimiter) -> None:
+    async def submit(self, collected: _Collected, listings: _Listings) -> None:
         """Make a job of every tag as the listing comes in, once it is known what the destinations have."""
         try:
-            async with limit:
+            async with listings.repositories:
                 tags = self._session.remote(self._source).tags()
                 first: list[str] = []
                 async with anyio.create_task_group() as tasks:
                     for destination in self._destinations:
-                        tasks.start_soon(self._look, destination)
-                    failure = await self._first(tags, first)
+                        tasks.start_soon(self._look, destination, listings)
+                    async with listings.of(self._source.registry):
+                        failure = await self._first(tags, first)
                 if failure is not None:
                     raise failure
                 for tag in first:
                     collected.add(self._session, self._job(tag))
-                async for tag in tags:
-                    collected.add(self._session, self._job(tag))
+                async with listings.of(self._source.registry):
+                    async for tag in tags:
+                        collected.add(self._session, self._job(tag))
         except AsyncraneError as exc:
             lost = tuple(TargetOutcome(str(d), "failed", Failure.of(exc)) for d in self._destinations)
             collected.put(Outcome(str(self._source), targets=lost))
@@ -166,12 +201,15 @@ class _Tree:
             return exc
         return None
 
-    async def _look(self, destination: Repository) -> None:
-        """One page of the destination's tags spares asking for each; without it each is asked for."""
+    async def _look(self, destination: Repository, listings: _Listings) -> None:
+        """One page of the destination's tags spares asking for each; without it each is asked for, and it is those
+        questions that fail where nobody answers: no other destination and no other repository has to suffer.
+        """
         origin = self._session.origin(destination.registry, writing=True)
         try:
-            page = await tags_page(origin, destination.path)
-        except RegistryError:
+            async with listings.of(destination.registry):
+                page = await tags_page(origin, destination.path)
+        except AsyncraneError:
             return
         tags, complete = page if page is not None else (None, True)
         self._session.listed(_place(destination), tuple(tags) if tags is not None else None, complete=complete)
