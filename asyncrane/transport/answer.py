@@ -59,13 +59,16 @@ class Answer:
         :raises Interrupted: when the connection breaks before the end
         :raises TimedOut: when nothing arrives for the stall limit
         """
-        counters, read = self._counters, self._response.content.readany
+        # not readany(): it joins what has piled up, which copies every byte once more
+        counters, read = self._counters, self._response.content.readchunk
         while True:
             try:
-                chunk = await read()
+                chunk, more = await read()
             except failure.FOREIGN as exc:
                 raise failure.of_exception(exc, self.method, self.url, limit=self._limit) from exc
             if not chunk:
+                if more:
+                    continue
                 return
             counters.received += len(chunk)
             yield chunk
