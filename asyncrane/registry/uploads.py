@@ -29,6 +29,9 @@ from asyncrane.transport.origin import Origin
 SMALL = 256 * 1024
 """Blobs up to this size are read whole and sent in one piece, which transport can send again by itself."""
 
+COMMITTED = 8 * 1024 * 1024
+"""Bytes a second at which a registry may hash and move an upload before it answers: object stores copy it whole."""
+
 _OCTETS = {"Content-Type": "application/octet-stream"}
 Key = TypeVar("Key", bound=Hashable)
 
@@ -197,7 +200,13 @@ class _Sending:
 
     async def _send(self, method: str, url: str, body: bytes | Body, headers: Mapping[str, str]) -> Answer:
         return await self._origin.request(
-            method, url, scopes=self._scopes, headers=headers, body=body, expect=(200, 201, 202, 204)
+            method,
+            url,
+            scopes=self._scopes,
+            headers=headers,
+            body=body,
+            expect=(200, 201, 202, 204),
+            patience=max(self._blob.size, 0) / COMMITTED,
         )
 
     async def _body(self, phase: Phase, start: int, length: int) -> bytes | Body:

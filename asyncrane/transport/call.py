@@ -22,7 +22,8 @@ class Call:
     """A request to a registry (``scopes`` is a tuple) or to ping it or get a token (``scopes`` is ``None``).
 
     ``limit`` is the largest answer in bytes, ``None`` to leave it streaming. ``spent`` is set when bytes were read from
-    a body that cannot be had again, ``foreign`` when the URL is not the registry's own.
+    a body that cannot be had again, ``foreign`` when the URL is not the registry's own. ``patience`` is the seconds
+    that the answer may take beyond the stall limit.
     """
 
     __slots__ = (
@@ -34,6 +35,7 @@ class Call:
         "kind",
         "limit",
         "method",
+        "patience",
         "pinging",
         "placed",
         "redirects",
@@ -69,6 +71,7 @@ class Call:
         self.expect = expect
         self.limit = limit
         self.retry = retry
+        self.patience = 0.0
         self.kind = kind or kind_of(target)
         self.url: URL
         self.route: Route

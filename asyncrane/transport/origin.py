@@ -113,16 +113,19 @@ class Origin:
         expect: Collection[int] = (200,),
         limit: int = _LARGEST_ANSWER,
         retry: bool = True,
+        patience: float = 0.0,
     ) -> Answer:
         """Ask the registry and read the whole answer, at most ``limit`` bytes.
 
         ``target`` is a path, or an absolute URL that is encoded already. Without ``retry`` there is one attempt, save
-        for the one renewal of a refused token. A body that was partly read is never sent again.
+        for the one renewal of a refused token. A body that was partly read is never sent again. ``patience`` is the
+        seconds that the answer may take longer than the stall limit: a registry hashes and moves a large blob first.
 
         :raises RegistryError: for a status that is not in ``expect``
         :raises TransportError: when there is no answer
         """
         call = Call(method, target, tuple(scopes), headers, body, expect, limit, retry=retry)
+        call.patience = patience
         return await self._perform(call)
 
     def stream(
@@ -207,7 +210,7 @@ class Origin:
         counters.requests[call.method, call.kind] += 1
         if isinstance(body, Body) or len(body) > SMALL:
             return await self._upload(call, headers)
-        response = await wire.send(call.method, call.url, call.route, headers, body or None)
+        response = await wire.send(call.method, call.url, call.route, headers, body or None, patience=call.patience)
         if body:
             counters.sent += len(body)
         limit = call.limit if response.status in call.expect else _LARGEST_ERROR
@@ -221,7 +224,7 @@ class Origin:
         body = call.streamed()
         if body.length is not None:
             headers = {**headers, "Content-Length": str(body.length)}
-        upload = Upload(body, call.what(), self._wire.stall_timeout)
+        upload = Upload(body, call.what(), self._wire.stall_timeout, patience=call.patience)
         limit = _LARGEST_ANSWER if call.limit is None else call.limit
         try:
             return await self._wire.upload(call.method, call.url, call.route, headers, upload, limit=limit)

@@ -62,7 +62,8 @@ class Upload:
     over is not asked about again within the stall limit: then the peer does not take it.
     """
 
-    def __init__(self, body: Body, what: str, stall_timeout: float) -> None:
+    def __init__(self, body: Body, what: str, stall_timeout: float, *, patience: float = 0.0) -> None:
+        self.patience = patience
         self.taken = 0
         self.error: Exception | None = None
         self.scope = anyio.CancelScope()
@@ -80,7 +81,7 @@ class Upload:
     async def __anext__(self) -> bytes:
         if self._ended:
             # twice the limit: the rest leaves in one, then the answer has another (aiohttp's own watchdog)
-            self.scope.deadline = self._clock() + 2 * self._stall
+            self.scope.deadline = self._clock() + 2 * self._stall + self.patience
             raise StopAsyncIteration
         # however long the source takes is not the peer's fault
         self.scope.deadline = math.inf
@@ -88,7 +89,7 @@ class Upload:
         try:
             chunk = await self._next()
         except StopAsyncIteration:
-            self.scope.deadline = self._clock() + 2 * self._stall
+            self.scope.deadline = self._clock() + 2 * self._stall + self.patience
             raise
         except Exception as exc:
             self.error = exc
@@ -163,7 +164,14 @@ class Wire:
         return route
 
     async def send(
-        self, method: str, url: URL, route: Route, headers: Mapping[str, str], body: bytes | Upload | None
+        self,
+        method: str,
+        url: URL,
+        route: Route,
+        headers: Mapping[str, str],
+        body: bytes | Upload | None,
+        *,
+        patience: float = 0.0,
     ) -> aiohttp.ClientResponse:
         """Send a request and wait for the head of the answer.
 
@@ -185,12 +193,19 @@ class Wire:
                 ssl=route.ssl,
                 proxy=route.proxy,
                 proxy_headers=route.proxy_headers,
+                timeout=self._timeout(patience),
             )
         except failure.FOREIGN as exc:
             raise self.failed(exc, method, url) from exc
         if trace is not None:
             trace.answer(method, str(url), response.status, response.headers, time.perf_counter() - started)
         return response
+
+    def _timeout(self, patience: float) -> aiohttp.ClientTimeout:
+        usual = self._session.timeout
+        if patience < 1 or usual.sock_read is None:
+            return usual
+        return aiohttp.ClientTimeout(total=None, sock_connect=usual.sock_connect, sock_read=usual.sock_read + patience)
 
     async def upload(
         self, method: str, url: URL, route: Route, headers: Mapping[str, str], upload: Upload, *, limit: int
@@ -203,7 +218,7 @@ class Wire:
         failed: TransportError | None = None
         try:
             with upload.scope:
-                response = await self.send(method, url, route, headers, upload)
+                response = await self.send(method, url, route, headers, upload, patience=upload.patience)
                 found = response, await self.read(method, response, limit=limit)
         except TransportError as exc:
             failed = exc
