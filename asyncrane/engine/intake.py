@@ -114,6 +114,11 @@ class Intake:
         self._jobs: dict[int, JobState] = {}
         self._listed: dict[Place, frozenset[str]] = {}
 
+    @property
+    def idle(self) -> bool:
+        """Whether every job has ended."""
+        return not self._jobs
+
     def listed(self, event: TagsListed) -> None:
         """A destination's tags are known: what is not among them needs no asking."""
         if event.complete:

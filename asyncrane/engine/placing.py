@@ -103,6 +103,7 @@ class Placing:
         self._count = statistics
         self._assets: dict[tuple[Site, Digest], Asset] = {}
         self._waiting: dict[tuple[Digest, Site], _Transfer] = {}
+        self._failed: list[Want] = []
 
     def need(self, place: Place, blob: Descriptor, source: Place, waiter: Waiter, *, eager: bool) -> bool:
         """``waiter`` needs ``blob`` at ``place``; ``False`` when it is there, else it will be told."""
@@ -256,10 +257,18 @@ class Placing:
         asset.parked = [p for p in asset.parked if p.source != want.source]
         for lost in doomed:
             lost.failure = failure
+            self._failed.append(lost)
             for waiter in lost.waiters:
                 waiter.lost(failure)
             lost.waiters = []
         self._unpark(asset)
+
+    def forget_failures(self) -> None:
+        """Let what could not be placed be asked for again."""
+        failed, self._failed = self._failed, []
+        for want in failed:
+            del want.asset.wants[want.place.repository]
+            self._count.blobs_total -= 1
 
     def _abandon(self, want: Want) -> None:
         """Nobody wants it any more; should somebody ask again, it starts anew."""

@@ -79,6 +79,10 @@ class Reading:
             lambda number: ReadConfig(number, place, config) if live() else None, ended, (place.site,), priority=READ
         )
 
+    def forget_failures(self) -> None:
+        """Let what could not be read be asked for again."""
+        self._failed.clear()
+
     def _push(self, place: Place, digest: Digest) -> None:
         def make(number: int) -> Work | None:
             if any(reader.live() for reader in self._readers[digest]):

@@ -18,7 +18,7 @@ Rules that hold at every moment, whatever order the events come in:
   refuses to mount; every other repository mounts;
 - a manifest is written after everything it names, the tag last and once;
 - what is shared belongs to nobody: cancelling a job takes away only what nobody else needs, and a job that arrives
-  after something failed for good fails with it, at once;
+  after something failed for good fails with it, at once; when all jobs have ended, failures are forgotten;
 - every command holds its slots from being answered until the event that ends it.
 """
 
@@ -71,6 +71,8 @@ class Scheduler:
         """Take in one event; the answer is everything that may start now because of it."""
         match event:
             case JobAdded():
+                if self._intake.idle:
+                    self._forget_failures()
                 self._intake.add(event.job)
             case JobCancelled():
                 self._intake.cancel(event.job)
@@ -85,6 +87,12 @@ class Scheduler:
         started = self.queue.take()
         finished, self._finished[:] = list(self._finished), []
         return [*finished, *started]
+
+    def _forget_failures(self) -> None:
+        """A new run begins: what failed in one that is over may be well by now."""
+        self._reading.forget_failures()
+        self._placing.forget_failures()
+        self._shipping.forget_failures()
 
     def statistics(self) -> Statistics:
         """The counts so far: a live object, for reading only."""

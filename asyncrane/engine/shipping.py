@@ -102,6 +102,7 @@ class Shipping:
         self._queue = queue
         self._count = statistics
         self._shipments: dict[tuple[Place, Digest], Shipment] = {}
+        self._failed: list[Shipment] = []
 
     def shipment(self, place: Place, manifest: Manifest, fill: Callable[[Shipment], None]) -> Shipment:
         """The shipment of ``manifest`` to ``place``; a new one is filled with what it has to wait for by ``fill``, and
@@ -156,12 +157,21 @@ class Shipping:
     def fail(self, shipment: Shipment, failure: Failure) -> None:
         """It will not be stored: tell everybody who waits, now and later."""
         shipment.failure = failure
+        self._failed.append(shipment)
         deliveries, shipment.deliveries = shipment.deliveries, []
         parents, shipment.parents = shipment.parents, []
         for _, delivery in deliveries:
             delivery.lost(failure)
         for parent in parents:
             parent.lost(failure)
+
+    def forget_failures(self) -> None:
+        """Let what could not be written be asked for again."""
+        failed, self._failed = self._failed, []
+        for shipment in failed:
+            key = shipment.place, shipment.manifest.digest
+            if self._shipments.get(key) is shipment:
+                del self._shipments[key]
 
     def _wrote(self, shipment: Shipment, tag: str | None, delivery: Delivery | None, event: Ended) -> None:
         shipment.writing -= 1

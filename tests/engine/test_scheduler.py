@@ -234,7 +234,7 @@ def test_a_source_tag_that_names_another_digest_is_noted() -> None:
 
 
 def test_a_broken_blob_fails_its_images_and_no_others() -> None:
-    """I1: the failed one is never tagged; a job that comes later fails at once."""
+    """I1: the failed one is never tagged; a job that comes later fails at once, as long as others go on."""
     world = World()
     bad, good = image("bad", ["base", "rotten"]), image("good", ["base"])
     world.broken.add(bad.layers()[1].digest)
@@ -248,9 +248,28 @@ def test_a_broken_blob_fails_its_images_and_no_others() -> None:
     assert "bad" not in world.tags[TARGET]
     before = len([c for c in world.commands if isinstance(c, CopyBlob)])
     world.feed(JobAdded(job(3, tag="bad", targets=[Target(TARGET, "worse")])))
+    world.feed(JobAdded(job(4, tag="bad", targets=[Target(TARGET, "worst")])))
     world.run()
-    assert statuses(world, job(3)) == ["failed"]
-    assert len([c for c in world.commands if isinstance(c, CopyBlob)]) == before
+    assert statuses(world, job(3)) == statuses(world, job(4)) == ["failed"]
+    assert len([c for c in world.commands if isinstance(c, CopyBlob)]) == before + 1
+
+
+def test_what_failed_is_forgotten_when_all_jobs_have_ended() -> None:
+    """A session outlives a bad day of a registry."""
+    world = World()
+    root = index([(image("x", ["rotten"]), None), (image("y", ["fine"]), None)])
+    world.fill(SOURCE, "1", root, image("x", ["rotten"]), image("y", ["fine"]))
+    world.broken.add(image("x", ["rotten"]).layers()[0].digest)
+    world.feed(JobAdded(job(1)))
+    world.run()
+    assert statuses(world, job(1)) == ["failed"]
+    world.broken.clear()
+    world.feed(JobAdded(job(2)))
+    world.run()
+    assert statuses(world, job(2)) == ["copied"]
+    assert world.complete(TARGET, root.digest)
+    done = world.scheduler.statistics()
+    assert done.blobs_total == done.blobs_done
 
 
 def test_a_changed_index_keeps_the_children_that_are_there() -> None:
