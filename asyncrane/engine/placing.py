@@ -135,7 +135,7 @@ class Placing:
                 (site,),
                 priority=MOUNT,
             )
-        elif site.mounts and asset.copying and len(want.tried) < _MOST_DONORS:
+        elif site.mounts and asset.copying and asset.holder is None:
             asset.parked.append(want)
             self._raise_demand(want)
         else:

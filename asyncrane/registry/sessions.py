@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import anyio
 
-from asyncrane.errors import AsyncraneError, ServerFault, Unauthorized
+from asyncrane.errors import AsyncraneError, Denied, ServerFault, Unauthorized
 from asyncrane.oci.digest import Digest
 from asyncrane.registry.links import resolve, with_query
 from asyncrane.transport.answer import Answer
@@ -84,7 +84,7 @@ async def begin_mounting(origin: Origin, path: str, digest: Digest, donor: str) 
     target = with_query(_target(path), mount=digest, **{"from": donor})
     try:
         answer = await origin.request("POST", target, scopes=scopes, expect=(201, 202, *_REFUSED))
-    except Unauthorized as error:  # not in `expect`: a token that has run out is renewed first
+    except (Unauthorized, Denied) as error:  # a token that has run out is renewed first; none may be had for the donor
         raise Refused from error
     if answer.status in _REFUSED:
         raise Refused

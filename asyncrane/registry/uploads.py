@@ -38,6 +38,19 @@ Key = TypeVar("Key", bound=Hashable)
 _self_mounts: WeakKeyDictionary[Origin, anyio.Event] = WeakKeyDictionary()
 
 
+class _Donors:
+    """What the repositories of one registry are good for as donors: ``trials`` of those that were asked, and those that
+    are ``closed`` to everybody.
+    """
+
+    def __init__(self) -> None:
+        self.trials: dict[str, anyio.Event] = {}
+        self.closed: set[str] = set()
+
+
+_donors: WeakKeyDictionary[Origin, _Donors] = WeakKeyDictionary()
+
+
 class Uploads:
     """The uploads to one repository. Remembers sessions that mounts have opened, for the puts that follow."""
 
@@ -45,32 +58,44 @@ class Uploads:
         self._origin = origin
         self._path = path
         self._kept: dict[Digest, Session] = {}
-        self._donors: dict[str, anyio.Event] = {}
+        self._donors = _donors.setdefault(origin, _Donors())
 
     async def mount(self, blob: Descriptor, donor: str) -> bool:
         """Take the blob from repository ``donor``. A refusal of whatever kind is ``False``, and the donor is not asked
-        again; the first question to a donor is answered before others follow.
+        again, by no repository of the registry; the first question to a donor is answered before others follow.
         """
-        refused = self._origin.capabilities.refused_donors
-        pair = (self._path, donor)
-        if pair in refused:
+        if self._is_refused(donor):
             return False
-        async with _first(self._donors, donor):
-            if pair in refused:
+        async with _first(self._donors.trials, donor):
+            if self._is_refused(donor):
                 return False
             try:
-                session = await sessions.begin_mounting(self._origin, self._path, blob.digest, donor)
-            except Refused:
-                refused.add(pair)
-                return False
+                session = await self._ask(blob, donor)
             except RegistryError:
                 return False
-        if session is None:
-            return True
-        unused, self._kept[blob.digest] = self._kept.get(blob.digest), session
+        unused = self._kept.pop(blob.digest, None)
+        if session is not None:
+            self._kept[blob.digest] = session
         if unused is not None:
             await sessions.abandon(self._origin, self._path, unused)
-        return False
+        return session is None
+
+    def _is_refused(self, donor: str) -> bool:
+        return donor in self._donors.closed or (self._path, donor) in self._origin.capabilities.refused_donors
+
+    async def _ask(self, blob: Descriptor, donor: str) -> Session | None:
+        """Ask for a mount, and where that is refused begin the upload it leads to. If that goes well it is the donor
+        that is not to be had, by nobody; otherwise it is this repository that gets nothing.
+        """
+        try:
+            return await sessions.begin_mounting(self._origin, self._path, blob.digest, donor)
+        except Refused:
+            self._origin.capabilities.refused_donors.add((self._path, donor))
+        session = await self._begin(blob)
+        self._donors.closed.add(donor)
+        if session is not None:
+            session.kept = True
+        return session
 
     async def put(self, blob: Descriptor, read: Reader) -> bool:
         """Store the blob; ``False`` when it was here already and nothing was read.
