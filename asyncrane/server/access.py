@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from asyncrane.server.call import Call, Reply
+from asyncrane.server.call import Call
 from asyncrane.server.refusal import Refused
+from asyncrane.server.reply import Reply
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from asyncrane.server.access import Auth, needed, pull_from
 from asyncrane.server.blobs import delete_blob, get_blob, head_blob
-from asyncrane.server.call import Call, Reply
+from asyncrane.server.call import Call
 from asyncrane.server.listing import list_referrers, list_repositories, list_tags
 from asyncrane.server.manifests import delete_manifest, get_manifest, put_manifest
 from asyncrane.server.refusal import Refused, unsupported
+from asyncrane.server.reply import Reply
 from asyncrane.server.routes import check_route
 from asyncrane.server.storage import Storage
 from asyncrane.server.uploads import Uploads

@@ -13,8 +13,9 @@ from aiohttp import ClientError, web
 from asyncrane.errors import InvalidInput
 from asyncrane.server.access import Auth
 from asyncrane.server.api import Registry
-from asyncrane.server.call import Around, Call, Handler, HangUp, Reply, Stream
+from asyncrane.server.call import Around, Call, Handler, HangUp
 from asyncrane.server.refusal import error_reply
+from asyncrane.server.reply import Reply, Stream
 from asyncrane.server.routes import find_route
 from asyncrane.server.storage import Storage
 

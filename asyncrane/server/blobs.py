@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
-from asyncrane.server.call import Call, Reply, Stream
+from asyncrane.server.call import Call
 from asyncrane.server.refusal import Refused, blob_unknown
+from asyncrane.server.reply import Reply, Stream
 from asyncrane.server.storage import Storage
 
 _RANGE = re.compile(r"bytes=([0-9]*)-([0-9]*)")

@@ -1,20 +1,17 @@
-"""One request and its answer, as the API sees them: no HTTP library in sight.
+"""One request, as the API sees it: no HTTP library in sight.
 
-The endpoints turn a :class:`Call` into a :class:`Reply`; :mod:`asyncrane.server.app` speaks HTTP on both ends. Whatever
-stands between (access checks, a log, injected faults) is an :data:`Around`.
+The endpoints turn a :class:`Call` into a :class:`~asyncrane.server.reply.Reply`; :mod:`asyncrane.server.app` speaks HTTP
+on both ends. Whatever stands between (access checks, a log, injected faults) is an :data:`Around`.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TypeAlias
 
-if TYPE_CHECKING:
-    from asyncrane.server.routes import Route
-
-Chunk: TypeAlias = bytes | bytearray | memoryview
+from asyncrane.server.reply import Reply
+from asyncrane.server.routes import Route
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,43 +43,6 @@ class Call:
             if len(data) > limit:
                 return None
         return bytes(data)
-
-
-@dataclass(frozen=True, slots=True)
-class Stream:
-    """A body of ``length`` bytes that is read while it is sent; ``chunks`` may be called once."""
-
-    length: int
-    chunks: Callable[[], AsyncGenerator[Chunk, None]]
-
-    @classmethod
-    def of(cls, length: int, pieces: Callable[[], Iterator[Chunk]]) -> Stream:
-        """A stream of pieces that are at hand without waiting."""
-
-        async def chunks() -> AsyncGenerator[Chunk, None]:
-            for piece in pieces():
-                yield piece
-
-        return cls(length, chunks)
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """An answer. ``Content-Length`` is the body's unless ``headers`` say otherwise."""
-
-    status: int
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | Stream = b""
-
-    @property
-    def length(self) -> int:
-        """Bytes of the body."""
-        return self.body.length if isinstance(self.body, Stream) else len(self.body)
-
-    @classmethod
-    def of_json(cls, value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
-        """An answer of JSON; ``headers`` may name a more precise Content-Type."""
-        return cls(status, {"Content-Type": "application/json", **(headers or {})}, json.dumps(value).encode())
 
 
 Handler: TypeAlias = Callable[[Call], Awaitable[Reply]]

@@ -26,8 +26,8 @@ from typing import IO
 from asyncrane.errors import AsyncraneError, ContentError, InvalidDigest
 from asyncrane.oci.digest import Digest
 from asyncrane.oci.manifest import Manifest
-from asyncrane.server.call import Chunk
 from asyncrane.server.index import Index
+from asyncrane.server.reply import Chunk
 from asyncrane.server.storage import PIECE, Incoming
 
 

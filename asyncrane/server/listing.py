@@ -8,8 +8,9 @@ from urllib.parse import urlencode
 
 from asyncrane.oci.manifest import Manifest
 from asyncrane.oci.media import OCI_INDEX
-from asyncrane.server.call import Call, Reply
+from asyncrane.server.call import Call
 from asyncrane.server.refusal import Refused, name_unknown
+from asyncrane.server.reply import Reply
 from asyncrane.server.storage import Storage
 
 Name = TypeVar("Name", bound=str)

@@ -10,8 +10,9 @@ from asyncrane.oci.digest import Digest
 from asyncrane.oci.manifest import Manifest
 from asyncrane.oci.media import is_nondistributable
 from asyncrane.oci.reference import check_tag
-from asyncrane.server.call import Call, Reply
+from asyncrane.server.call import Call
 from asyncrane.server.refusal import Refused, manifest_unknown
+from asyncrane.server.reply import Reply
 from asyncrane.server.storage import Storage
 
 LARGEST = 4 * 1024 * 1024

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from asyncrane.server.call import Reply
+from asyncrane.server.reply import Reply
 
 
 class Refused(Exception):

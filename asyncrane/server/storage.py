@@ -11,8 +11,8 @@ from typing import Protocol
 
 from asyncrane.oci.digest import Digest
 from asyncrane.oci.manifest import Manifest
-from asyncrane.server.call import Chunk
 from asyncrane.server.index import Index
+from asyncrane.server.reply import Chunk
 
 PIECE = 256 * 1024
 """Bytes read and sent at a time."""

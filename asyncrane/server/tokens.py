@@ -15,8 +15,9 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from asyncrane.server.access import Scope, Users, basic_credentials
-from asyncrane.server.call import Call, Reply
+from asyncrane.server.call import Call
 from asyncrane.server.refusal import Refused
+from asyncrane.server.reply import Reply
 
 _LARGEST_FORM = 64 * 1024
 

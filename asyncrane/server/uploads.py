@@ -16,8 +16,9 @@ from typing import Any
 import anyio.to_thread
 
 from asyncrane.oci.digest import Digest
-from asyncrane.server.call import Call, Reply
+from asyncrane.server.call import Call
 from asyncrane.server.refusal import Refused
+from asyncrane.server.reply import Reply
 from asyncrane.server.routes import check_name, parse_digest
 from asyncrane.server.storage import Incoming, Storage
 

@@ -13,7 +13,8 @@ from typing import Unpack
 import anyio
 from multidict import CIMultiDict
 
-from asyncrane.server.call import Call, Chunk, Handler, HangUp, Reply, Stream
+from asyncrane.server.call import Call, Handler, HangUp
+from asyncrane.server.reply import Chunk, Reply, Stream
 from asyncrane.testing.faults import Fault, Gate, When
 
 _UPLOADS = ("upload-post", "upload-patch", "upload-put")

@@ -20,8 +20,9 @@ from typing import TypedDict, Unpack
 
 import anyio
 
-from asyncrane.server.call import Around, Call, Handler, HangUp, Reply
+from asyncrane.server.call import Around, Call, Handler, HangUp
 from asyncrane.server.refusal import Refused, error_reply
+from asyncrane.server.reply import Reply
 
 
 class When(TypedDict, total=False):

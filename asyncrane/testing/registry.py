@@ -12,8 +12,9 @@ from typing import Literal
 from asyncrane.oci.digest import Digest
 from asyncrane.oci.manifest import Manifest
 from asyncrane.server import REGISTRY, Auth, MemoryStorage, Storage, make_app, serving
-from asyncrane.server.call import Around, Call, Chunk, Handler, Reply, Stream
+from asyncrane.server.call import Around, Call, Handler
 from asyncrane.server.refusal import error_reply
+from asyncrane.server.reply import Chunk, Reply, Stream
 from asyncrane.testing.faults import Faults
 from asyncrane.testing.log import LoggedRequest, RequestLog
 

@@ -7,7 +7,8 @@ from collections import Counter
 import pytest
 
 from asyncrane import Pair
-from asyncrane.server.call import Call, Handler, Reply
+from asyncrane.server.call import Call, Handler
+from asyncrane.server.reply import Reply
 from asyncrane.testing import (
     FaultyRegistry,
     Gate,

@@ -9,7 +9,8 @@ from functools import partial
 import pytest
 
 from asyncrane import Denied, NotFound, Pair, Session, copy
-from asyncrane.server.call import Call, Handler, Reply
+from asyncrane.server.call import Call, Handler
+from asyncrane.server.reply import Reply
 from asyncrane.testing import (
     Fault,
     FaultyRegistry,

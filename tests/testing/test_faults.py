@@ -10,7 +10,8 @@ import pytest
 
 from asyncrane.oci import media
 from asyncrane.oci.digest import Digest
-from asyncrane.server.call import Call, Handler, Reply
+from asyncrane.server.call import Call, Handler
+from asyncrane.server.reply import Reply
 from asyncrane.testing import (
     FaultyRegistry,
     Gate,
