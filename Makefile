@@ -27,7 +27,7 @@ check: $(TEST) ## lint, formatting, types, architecture
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 
 bench: $(TEST) ## measure against crane and skopeo (make bench ARGS="--scenario tiny")
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from asyncrane.cli.app import main
+from asyncrane.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import Annotated
 
 import typer
 
 import asyncrane
 from asyncrane.cli.options import Connection, RepositoryArgument
-from asyncrane.cli.output import Output, note
-from asyncrane.cli.run import start, with_session
+from asyncrane.cli.output import Output, note, read_stdin
+from asyncrane.cli.run import reporting, start, with_session
 
-ServerArgument = Annotated[str, typer.Argument(metavar="SERVER", help=r"HOST\[:PORT] of the registry.")]
+ServerArgument = Annotated[str, typer.Argument(metavar="SERVER", help="HOST[:PORT] of the registry.")]
 
 
 def login(
@@ -21,16 +20,15 @@ def login(
     *,
     username: Annotated[str, typer.Option("--username", "-u", metavar="NAME", help="User name.")] = "",
     password: Annotated[str, typer.Option("--password", "-p", metavar="PASSWORD", help="Password.")] = "",
-    password_stdin: Annotated[
-        bool, typer.Option("--password-stdin", metavar="", help="Read the password from stdin.")
-    ] = False,
+    password_stdin: Annotated[bool, typer.Option("--password-stdin", help="Read the password from stdin.")] = False,
 ) -> None:
     """Keep a user name and password for a registry, which is not asked whether they are right."""
-
-    async def main() -> None:
+    with reporting():
         if password and password_stdin:
             raise asyncrane.InvalidInput("--password and --password-stdin exclude each other")
-        secret = sys.stdin.read().rstrip("\r\n") if password_stdin else password
+        secret = read_stdin().rstrip("\r\n") if password_stdin else password
+
+    async def main() -> None:
         kept = await asyncrane.login(server, username, secret)
         if not kept.helper:
             note(f"warning: the password is stored unencrypted in {kept.file}; a credential helper would not do that")
@@ -52,13 +50,14 @@ def logout(server: ServerArgument) -> None:
 def get(
     server: Annotated[
         str | None,
-        typer.Argument(metavar="REGISTRY", help=r"HOST\[:PORT]; else the first line of stdin.", show_default=False),
+        typer.Argument(metavar="REGISTRY", help="HOST[:PORT]; else the first line of stdin.", show_default=False),
     ] = None,
 ) -> None:
     """Print the credentials for a registry as JSON: a credential helper."""
+    with reporting():
+        name = server if server is not None else read_stdin().partition("\n")[0].strip()
 
     async def main() -> None:
-        name = server if server is not None else sys.stdin.readline().strip()
         found = await asyncrane.find_credential(name)
         output = Output()
         if found.anonymous:
@@ -74,10 +73,8 @@ def get(
 def token(
     repository: RepositoryArgument,
     *,
-    header: Annotated[
-        bool, typer.Option("--header", "-H", metavar="", help="Print it as an Authorization header.")
-    ] = False,
-    push: Annotated[bool, typer.Option("--push", metavar="", help="To push as well.")] = False,
+    header: Annotated[bool, typer.Option("--header", "-H", help="Print it as an Authorization header.")] = False,
+    push: Annotated[bool, typer.Option("--push", help="To push as well.")] = False,
     mount: Annotated[
         list[str] | None,
         typer.Option("--mount", "-m", metavar="REPO,...", help="To mount blobs from these repositories as well."),

@@ -13,9 +13,13 @@ from asyncrane.cli.progress import Meter, amount, blobs, images, percent
 from asyncrane.cli.quantities import duration, rate, size
 
 _BUSIEST = 8
-_ABOVE = 3
+_ABOVE = 4
 """Lines of a terminal that are not for transfers."""
-_SHORT_DIGEST = 19
+_SHORT_DIGEST = 12
+_SIZE = len("999.9 MB")
+_BAR, _NARROW_BAR = 20, 8
+_NARROW = 70
+"""Columns of a terminal below which less is said."""
 
 
 class Bars:
@@ -47,53 +51,74 @@ class Bars:
         self._live.stop()
 
     def _draw(self, statistics: asyncrane.Statistics) -> RenderableType:
+        # the empty line is where the terminal writes ^C: behind a full line that would scroll, and leave one over
+        return Group(self._counts(statistics), self._overall(statistics), self._transfers(statistics), Text())
+
+    @property
+    def _narrow(self) -> bool:
+        return self._console.width < _NARROW
+
+    def _counts(self, statistics: asyncrane.Statistics) -> RenderableType:
+        counts = f"{images(statistics)} · {blobs(statistics)} · {duration(self._meter.elapsed)}"
+        return Text.assemble(
+            (self._title, "bold"),
+            "  " if self._title else "",
+            (counts, "dim"),
+            *((f" · {host} waits {duration(wait)}", "yellow") for host, wait in statistics.parked.items()),
+            no_wrap=True,
+            overflow="ellipsis",
+        )
+
+    def _overall(self, statistics: asyncrane.Statistics) -> RenderableType:
         left = self._meter.left(statistics)
-        busy = bool(statistics.transfers) and not statistics.bytes_total
         overall = Table.grid(padding=(0, 1), expand=True)
-        overall.add_column(ratio=1, min_width=10)
+        overall.add_column(ratio=1)
         overall.add_column(justify="right", no_wrap=True)
         overall.add_row(
             ProgressBar(
                 total=statistics.bytes_total or None,
                 completed=statistics.bytes_read,
-                pulse=busy,
+                pulse=bool(statistics.transfers) and not statistics.bytes_total,
                 complete_style="green",
             ),
             Text.assemble(
                 (percent(statistics), "bold"),
-                f"  {amount(statistics)}  ",
-                (rate(self._meter.rate), "green"),
+                "" if self._narrow else f"  {amount(statistics)}",
+                (f"  {rate(self._meter.rate)}", "green"),
                 f"  {duration(left)} left" if left is not None else "",
             ),
         )
-        counts = Text.assemble(
-            (self._title, "bold"),
-            "  " if self._title else "",
-            (f"{images(statistics)} · {blobs(statistics)} · {duration(self._meter.elapsed)}", "dim"),
-            *((f" · {host} waits {duration(wait)}", "yellow") for host, wait in statistics.parked.items()),
-        )
-        return Group(counts, overall, self._transfers(statistics))
+        return overall
 
     def _transfers(self, statistics: asyncrane.Statistics) -> RenderableType:
+        width = _NARROW_BAR if self._narrow else _BAR
         table = Table.grid(padding=(0, 1), expand=True)
-        table.add_column(style="cyan", no_wrap=True)
+        table.add_column(style="cyan", no_wrap=True, width=_SHORT_DIGEST)
         table.add_column(style="dim", ratio=1, no_wrap=True, overflow="ellipsis")
-        table.add_column(width=20)
-        table.add_column(justify="right", no_wrap=True, width=21)
-        busiest = sorted(statistics.transfers, key=lambda t: t.size - t.done, reverse=True)
+        table.add_column(width=width)
+        table.add_column(justify="right", no_wrap=True, width=_SIZE)
+        table.add_column(justify="right", no_wrap=True, width=_SIZE + 3)
+        # an order that does not change while they run: rows that change places cannot be read
+        busiest = sorted(statistics.transfers, key=lambda transfer: (-transfer.size, transfer.digest))
         for transfer in busiest[: min(_BUSIEST, max(0, self._console.height - _ABOVE))]:
-            where = (
-                transfer.destinations[0] if len(transfer.destinations) == 1 else f"{len(transfer.destinations)} places"
-            )
             table.add_row(
-                transfer.digest[:_SHORT_DIGEST],
-                f"{transfer.source} → {where}",
+                transfer.digest.partition(":")[2][:_SHORT_DIGEST],
+                _where(transfer),
                 ProgressBar(
                     total=transfer.size if transfer.size > 0 else None,
                     completed=transfer.done,
-                    width=20,
+                    width=width,
                     complete_style="cyan",
                 ),
-                f"{size(transfer.done)} / {size(transfer.size)}" if transfer.size >= 0 else size(transfer.done),
+                size(transfer.done),
+                f"of {size(transfer.size)}" if transfer.size >= 0 else "",
             )
         return table
+
+
+def _where(transfer: asyncrane.TransferView) -> str:
+    """``team/app``, and where to if it is called otherwise there; the registries are known to who gave the command."""
+    source, *places = (name.partition("/")[2] or name for name in (transfer.source, *transfer.destinations))
+    if len(places) == 1:
+        return source if places[0] == source else f"{source} → {places[0]}"
+    return f"{source} → {len(places)} places"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from asyncrane.cli.options import (
     Selection,
     platforms,
 )
-from asyncrane.cli.output import Output
+from asyncrane.cli.output import Output, read_stdin
 from asyncrane.cli.run import reporting, with_session
 
 if TYPE_CHECKING:
@@ -45,23 +44,27 @@ def copy(
 ) -> None:
     """Copy an image from SRC to every DST, byte for byte, reading it once.
 
-    An index is copied whole unless --platform says otherwise.
-    What a destination has is not sent again; what a repository beside it has is mounted.
+    A multi-arch image is copied whole unless --platform says otherwise. What a destination has is not sent again; what
+    a repository beside it has is mounted.
     """
     with reporting(verbose=connection.verbose):
-        pairs = _pairs([*([source] if source else []), *(destinations or [])], selection.from_file)
+        images = [*([source] if source is not None else []), *(destinations or [])]
+        pairs = _pairs(images, selection.from_file, all_tags=selection.all_tags)
         single = len(pairs) == 1 and not selection.all_tags and selection.from_file is None
         order = _Order(pairs, selection, single=single)
+    mode = reporting_.progress
+    if mode is ProgressMode.auto and connection.verbose:
+        mode = ProgressMode.log  # bars and the log would draw over each other
 
     async def operation(session: asyncrane.Session) -> None:
         from asyncrane.cli.progress import progress, summary
 
         output = Output(json=reporting_.output is OutputFormat.json)
         started = time.monotonic()
-        async with progress(reporting_.progress, session.statistics) as display:
+        async with progress(mode, session.statistics) as display:
             outcomes = await order.carry_out(session, display)
-        failed = single and any(outcome.failure is not None for outcome in outcomes)
-        if reporting_.progress not in (ProgressMode.none, ProgressMode.json) and not failed:
+        failed = single and any(target.status in ("failed", "skipped") for o in outcomes for target in o.targets)
+        if mode not in (ProgressMode.none, ProgressMode.json) and not failed:
             display.say(summary(session.statistics(), time.monotonic() - started))
         output.result(_result(outcomes, session.statistics(), single=single))
         _raise_failures(outcomes, single=single)
@@ -99,7 +102,7 @@ class _Order:
         )
 
 
-def _pairs(images: Sequence[str], from_file: str | None) -> list[asyncrane.Pair]:
+def _pairs(images: Sequence[str], from_file: str | None, *, all_tags: bool) -> list[asyncrane.Pair]:
     """What to copy, from the arguments or the file.
 
     :raises InvalidInput: when there is too little, or both
@@ -112,22 +115,30 @@ def _pairs(images: Sequence[str], from_file: str | None) -> list[asyncrane.Pair]
         return [asyncrane.Pair(images[0], tuple(images[1:]))]
     if images:
         raise asyncrane.InvalidInput("cp takes either SRC DST or --from-file, not both")
-    return list(_parse_pairs(_read(from_file), "stdin" if from_file == "-" else from_file))
+    return _parse_pairs(_read(from_file), "stdin" if from_file == "-" else from_file, all_tags=all_tags)
 
 
 def _read(name: str) -> str:
     try:
-        return sys.stdin.read() if name == "-" else Path(name).read_text()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise asyncrane.InvalidInput(f"cannot read {name}: {getattr(exc, 'strerror', None) or exc}") from exc
+        return read_stdin() if name == "-" else Path(name).read_text(encoding="utf-8")
+    except OSError as exc:
+        raise asyncrane.InvalidInput(f"cannot read {name}: {exc.strerror or exc}") from exc
+    except UnicodeDecodeError:
+        raise asyncrane.InvalidInput(f"cannot read {name}: it is not UTF-8 text") from None
 
 
-def _parse_pairs(text: str, name: str) -> list[asyncrane.Pair]:
+def _parse_pairs(text: str, name: str, *, all_tags: bool) -> list[asyncrane.Pair]:
+    parse = asyncrane.Repository.parse if all_tags else asyncrane.Reference.parse
     pairs = []
     for number, line in enumerate(text.splitlines(), 1):
         words = line.partition("#")[0].split()
         if len(words) == 1:
             raise asyncrane.InvalidInput(f"{name}, line {number}: expected SRC DST [DST]..., found only {words[0]!r}")
+        try:
+            for word in words:
+                parse(word)
+        except asyncrane.InvalidInput as exc:
+            raise asyncrane.InvalidInput(f"{name}, line {number}: {exc}") from None
         if words:
             pairs.append(asyncrane.Pair(words[0], tuple(words[1:])))
     if not pairs:

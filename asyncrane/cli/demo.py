@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _MB = 1_000_000
-_SHORT = 19
+_SHORT = 12
 
 
 def demo(
@@ -33,12 +33,13 @@ def demo(
 
     @asynccontextmanager
     async def watch(title: str, statistics: Callable[[], asyncrane.Statistics]) -> AsyncIterator[None]:
-        from asyncrane.cli.progress import progress, summary
+        from asyncrane.cli.progress import progress
 
         started = time.monotonic()
         async with progress(mode, statistics, title=title):
             yield
-        note(f"{title}: {summary(statistics(), time.monotonic() - started)}")
+        counts, seconds = statistics(), time.monotonic() - started
+        note(f"{title}: {plural(counts.images_done, 'image')}, {size(counts.bytes_read)} in {duration(seconds)}")
 
     async def main() -> None:
         report = await asyncrane.demo(size=megabytes * _MB, watch=watch)
@@ -74,9 +75,13 @@ def _images(report: asyncrane.DemoReport) -> Table:
     for comparison in report.comparisons:
         verdict = "[green]equal[/]" if comparison.equal else "[bold red]differs[/]"
         table.add_row(
-            comparison.image, comparison.original[:_SHORT], comparison.copy[:_SHORT] or "[red]missing[/]", verdict
+            comparison.image, _short(comparison.original), _short(comparison.copy) or "[red]missing[/]", verdict
         )
     return table
+
+
+def _short(digest: str) -> str:
+    return digest.partition(":")[2][:_SHORT]
 
 
 def _moved(report: asyncrane.DemoReport) -> Table:
@@ -93,7 +98,7 @@ def _moved(report: asyncrane.DemoReport) -> Table:
         (
             "mounted",
             counts.bytes_mounted,
-            f"{plural(counts.blobs_mounted, 'blob')} from another repository, no bytes sent",
+            f"{plural(counts.blobs_mounted, 'blob')} from another repository",
         ),
         ("skipped", counts.bytes_existing, f"{plural(counts.blobs_existing, 'blob')} there already"),
     )

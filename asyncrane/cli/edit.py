@@ -11,7 +11,7 @@ from asyncrane.cli.options import Connection, ImageArgument
 from asyncrane.cli.output import note
 from asyncrane.cli.run import with_session
 
-TagsArgument = Annotated[list[str], typer.Argument(metavar="TAG...", help="Tags to give it, in the same repository.")]
+TagsArgument = Annotated[list[str], typer.Argument(metavar="TAG", help="Tags to give it, in the same repository.")]
 
 
 def tag(image: ImageArgument, tags: TagsArgument, *, connection: Connection) -> None:

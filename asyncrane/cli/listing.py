@@ -13,7 +13,7 @@ from asyncrane.cli.run import with_session
 
 OmitDigestTags = Annotated[
     bool,
-    typer.Option("--omit-digest-tags", "-O", metavar="", help="Leave out tags that stand for a digest (sha256-...)."),
+    typer.Option("--omit-digest-tags", "-O", help="Leave out tags that stand for a digest (sha256-...)."),
 ]
 
 

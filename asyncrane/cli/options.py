@@ -46,24 +46,19 @@ class Loop(StrEnum):
     asyncio = "asyncio"
 
 
-ImageArgument = Annotated[str, typer.Argument(metavar="IMAGE", help=r"REPOSITORY\[:TAG]\[@DIGEST]; the tag is latest.")]
+ImageArgument = Annotated[str, typer.Argument(metavar="IMAGE", help="REPOSITORY[:TAG][@DIGEST]; the tag is latest.")]
 RepositoryArgument = Annotated[
-    str, typer.Argument(metavar="REPO", help=r"\[REGISTRY/]PATH; Docker Hub without REGISTRY.")
+    str, typer.Argument(metavar="REPO", help="[REGISTRY/]PATH; Docker Hub without REGISTRY.")
 ]
-RegistryArgument = Annotated[str, typer.Argument(metavar="REGISTRY", help=r"HOST\[:PORT]")]
-FullRef = Annotated[bool, typer.Option("--full-ref", metavar="", help="Print full references.")]
+RegistryArgument = Annotated[str, typer.Argument(metavar="REGISTRY", help="HOST[:PORT]")]
+FullRef = Annotated[bool, typer.Option("--full-ref", help="Print full references.")]
 OnePlatform = Annotated[
     str | None,
     typer.Option(
-        "--platform", metavar="OS/ARCH", help=r"Of a multi-arch image this one: os/arch\[/variant]\[:osversion]."
+        "--platform", metavar="OS/ARCH", help="Of a multi-arch image this one: OS/ARCH[/VARIANT][:OSVERSION]."
     ),
 ]
-Verbose = Annotated[
-    bool,
-    typer.Option(
-        "--verbose", "-v", metavar="", help="Log every request and answer on stderr.", rich_help_panel=_CONNECTION
-    ),
-]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log every request and answer on stderr.")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +69,6 @@ class Connection:
         bool,
         typer.Option(
             "--insecure",
-            metavar="",
             help="Allow plain HTTP, and do not check certificates.",
             rich_help_panel=_CONNECTION,
         ),
@@ -138,7 +132,9 @@ class Credentials:
     ] = None
     dst_creds: Annotated[
         str | None,
-        typer.Option("--dst-creds", metavar="USER:PASS", help="... for the destinations.", rich_help_panel=_CONNECTION),
+        typer.Option(
+            "--dst-creds", metavar="USER:PASS", help="Credentials for the destinations.", rich_help_panel=_CONNECTION
+        ),
     ] = None
 
 
@@ -146,11 +142,11 @@ class Credentials:
 class Selection:
     """What is copied, and over what."""
 
-    all_tags: Annotated[
-        bool, typer.Option("--all-tags", "-a", metavar="", help="SRC and DST are repositories: copy all tags.")
-    ] = False
+    all_tags: Annotated[bool, typer.Option("--all-tags", "-a", help="SRC and DST are repositories: copy all tags.")] = (
+        False
+    )
     no_clobber: Annotated[
-        bool, typer.Option("--no-clobber", "-n", metavar="", help="Leave tags that exist in DST as they are.")
+        bool, typer.Option("--no-clobber", "-n", help="Leave tags that exist in DST as they are.")
     ] = False
     platform: Annotated[
         list[str] | None,
@@ -162,16 +158,14 @@ class Selection:
     ] = None
     allow_nondistributable_artifacts: Annotated[
         bool,
-        typer.Option(
-            "--allow-nondistributable-artifacts", metavar="", help="Copy non-distributable (foreign) layers too."
-        ),
+        typer.Option("--allow-nondistributable-artifacts", help="Copy non-distributable (foreign) layers too."),
     ] = False
     from_file: Annotated[
         str | None,
-        typer.Option("--from-file", metavar="PAIRS", help=r"Copy every line SRC DST \[DST]... of a file (-: stdin)."),
+        typer.Option("--from-file", metavar="PAIRS", help="Copy every line SRC DST [DST]... of a file (-: stdin)."),
     ] = None
     jobs: Annotated[
-        int | None, typer.Option("--jobs", "-j", metavar="N", min=1, help=r"Transfers at a time. \[default: adapts]")
+        int | None, typer.Option("--jobs", "-j", metavar="N", min=1, help="Transfers at a time. [default: adapts]")
     ] = None
 
 

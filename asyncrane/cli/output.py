@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from typing import Any
 
 import msgspec
+
+import asyncrane
 
 
 class OutputClosed(Exception):
@@ -26,12 +30,15 @@ class Output:
         """A result that is bytes; nothing is added.
 
         :raises OutputClosed: when nobody reads any more
+        :raises AsyncraneError: when it cannot be written
         """
         try:
             sys.stdout.buffer.write(content)
             sys.stdout.buffer.flush()
         except BrokenPipeError as exc:
             raise OutputClosed from exc
+        except OSError as exc:
+            raise asyncrane.AsyncraneError(f"cannot write to stdout: {exc.strerror or exc}") from exc
 
     def result(self, value: Any) -> None:
         """A result that is a value: printed where JSON was asked for, nothing otherwise."""
@@ -41,5 +48,38 @@ class Output:
 
 def note(text: str) -> None:
     """One line on stderr."""
-    sys.stderr.write(" ".join(text.split("\n")).rstrip() + "\n")
-    sys.stderr.flush()
+    _say(" ".join(text.split("\n")).rstrip())
+
+
+def trace(text: str) -> None:
+    """Several lines on stderr, all but the first indented: what ``-v`` shows of a request."""
+    _say(text.rstrip().replace("\n", "\n    "))
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):  # there is nobody left to tell
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+
+
+def read_stdin() -> str:
+    """All of stdin.
+
+    :raises InvalidInput: when it is not text
+    """
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError:
+        raise asyncrane.InvalidInput("stdin is not UTF-8 text") from None
+
+
+def restore_streams() -> None:
+    """Open what of stdin, stdout and stderr the caller has closed: else the first socket would take its place."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
+    sys.stdin = sys.stdin or os.fdopen(0)
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")

@@ -159,12 +159,18 @@ async def progress(
 def summary(statistics: asyncrane.Statistics, seconds: float) -> str:
     """What it took, in one line."""
     requests = sum(sum(kinds.values()) for kinds in statistics.requests.values())
-    speed = f", {rate(statistics.bytes_read / seconds)}" if seconds > 0 and statistics.bytes_read else ""
+    speed = f" at {rate(statistics.bytes_read / seconds)}" if seconds > 0 and statistics.bytes_read else ""
+    parts = [
+        f"read {size(statistics.bytes_read)}{speed}" if statistics.bytes_read else "",
+        f"wrote {size(statistics.bytes_written)}" if statistics.bytes_written else "",
+        f"mounted {size(statistics.bytes_mounted)}" if statistics.bytes_mounted else "",
+        f"{size(statistics.bytes_existing)} there already" if statistics.bytes_existing else "",
+    ]
+    moved = ", ".join(part for part in parts if part) or "nothing to move"
+    failed = f" ({statistics.images_failed} failed)" if statistics.images_failed else ""
     return (
-        f"{plural(statistics.images_done, 'image')} in {duration(seconds)}: "
-        f"read {size(statistics.bytes_read)}, wrote {size(statistics.bytes_written)}, "
-        f"mounted {size(statistics.bytes_mounted)}, {size(statistics.bytes_existing)} there already; "
-        f"{plural(requests, 'request')}{speed}"
+        f"{plural(statistics.images_done, 'image')}{failed} in {duration(seconds)}: "
+        f"{moved}; {plural(requests, 'request')}"
     )
 
 

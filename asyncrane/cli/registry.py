@@ -21,7 +21,7 @@ def serve(
         typer.Option(
             "--address",
             metavar="[HOST]:PORT",
-            help=r"Listen here. \[default: 0.0.0.0:$PORT, or without PORT a free port of 127.0.0.1]",
+            help="Listen here. [default: 0.0.0.0:$PORT, or without PORT a free port of 127.0.0.1]",
             show_default=False,
         ),
     ] = None,

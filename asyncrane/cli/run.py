@@ -18,7 +18,7 @@ import typer
 
 import asyncrane
 from asyncrane.cli.options import Connection, Credentials, Loop
-from asyncrane.cli.output import OutputClosed, note
+from asyncrane.cli.output import OutputClosed, note, trace
 
 _SIGNALS = {signal.SIGINT: ("interrupted", 130), signal.SIGTERM: ("terminated", 143)}
 _CLOSED = 141
@@ -51,7 +51,7 @@ def with_session(
             retries=connection.retries,
             retry_max_time=connection.retry_max_time,
             stall_timeout=connection.stall_timeout,
-            trace=note if connection.verbose else None,
+            trace=trace if connection.verbose else None,
         ) as session:
             await operation(session)
 
@@ -90,7 +90,7 @@ def reporting(*, verbose: bool = False) -> Iterator[None]:
         error = _innermost(raised)
         if isinstance(error, typer.Exit):
             raise error from None
-        if verbose and not isinstance(error, KeyboardInterrupt | OutputClosed):
+        if verbose and not isinstance(error, asyncrane.AsyncraneError | OSError | KeyboardInterrupt | OutputClosed):
             traceback.print_exception(raised)
         raise typer.Exit(_report(error)) from None
 
@@ -99,18 +99,24 @@ def _report(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         note("asyncrane: interrupted")
         return 130
-    if isinstance(error, OutputClosed):
-        # the interpreter flushes stdout once more at the end, which must not fail aloud
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, OutputClosed | BrokenPipeError):
+        _let_stdout_go()
         return _CLOSED
     if isinstance(error, asyncrane.AsyncraneError):
         note(f"asyncrane: error: {error}")
         return error.exit_code
     if isinstance(error, OSError):
-        note(f"asyncrane: error: {error}")
+        _let_stdout_go()
+        note(f"asyncrane: error: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}")
         return 1
     note(f"asyncrane: error: unexpected {type(error).__name__}: {error} (-v shows where; please report it)")
     return 1
+
+
+def _let_stdout_go() -> None:
+    """The interpreter flushes stdout once more at the end, which must not fail aloud."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 async def _until_signal(main: Callable[[], Awaitable[None]]) -> signal.Signals | None:

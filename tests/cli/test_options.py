@@ -9,7 +9,8 @@ import typer
 from typer.testing import CliRunner
 
 import asyncrane
-from asyncrane.cli.app import app, behind_the_command
+from asyncrane.cli.app import app
+from asyncrane.cli.help import behind_the_command, without_values
 from asyncrane.cli.options import Connection, flat, platform, platforms
 from asyncrane.cli.quantities import duration, plural, rate, size
 from tests.cli.conftest import Program

@@ -75,9 +75,8 @@ def test_the_summary_names_what_was_moved_and_what_was_not() -> None:
     done = Statistics(
         images_done=1, bytes_read=5_000_000, bytes_written=10_000_000, bytes_mounted=1000, requests={"h": {"x": 1}}
     )
-    assert summary(done, 2.0) == (
-        "1 image in 2.0 s: read 5.0 MB, wrote 10.0 MB, mounted 1.0 kB, 0 B there already; 1 request, 2.5 MB/s"
-    )
+    assert summary(done, 2.0) == ("1 image in 2.0 s: read 5.0 MB at 2.5 MB/s, wrote 10.0 MB, mounted 1.0 kB; 1 request")
+    assert summary(Statistics(images_done=2), 0.1) == "2 images in 0.1 s: nothing to move; 0 requests"
 
 
 async def test_the_last_look_is_taken_even_when_the_work_fails(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,10 +12,6 @@ from asyncrane.server import DiskStorage, MemoryStorage, Storage, make_app, serv
 from tests.server.client import Client
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "conformance: runs the distribution-spec's own suite (needs Go)")
-
-
 @pytest.fixture(params=["memory", "disk"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
     if request.param == "memory":
