@@ -1,7 +1,7 @@
 """One request, as the API sees it: no HTTP library in sight.
 
-The endpoints turn a :class:`Call` into a :class:`~asyncrane.server.reply.Reply`; :mod:`asyncrane.server.app` speaks HTTP
-on both ends. Whatever stands between (access checks, a log, injected faults) is an :data:`Around`.
+The endpoints turn a :class:`Call` into a :class:`~asyncrane.server.reply.Reply`; :mod:`asyncrane.server.app` speaks
+HTTP on both ends. Whatever stands between (access checks, a log, injected faults) is an :data:`Around`.
 """
 
 from __future__ import annotations
