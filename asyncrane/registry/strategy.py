@@ -60,6 +60,7 @@ class Strategy:
         self._reread = False
         self._broken = False
         self._out_of_range = False
+        self._late = False
         self._resumable = True
         self._restarts = 0
         self._tries = 0
@@ -175,8 +176,11 @@ class Strategy:
         return self._restart() if first else Verdict.RESUME
 
     def _refusal(self, error: RegistryError, phase: Phase, offset: int) -> Verdict:
-        if phase == "piece" and offset > 0 and self.kind != "chunks":  # it does not take the rest of a broken upload
-            self._resumable = False
+        if phase == "piece" and offset > 0 and self.kind != "chunks":
+            if error.status == 416 and not self._late:  # more of what was under way when it broke has arrived since
+                self._late = True
+                return self._interrupted()
+            self._resumable = False  # it does not take the rest of a broken upload
             return self._restart()
         if self.kind != "chunks":
             self._downgrade()
