@@ -15,7 +15,6 @@ from asyncrane.errors import AsyncraneError, Failure, InvalidReference, TagExist
 from asyncrane.oci.digest import Digest
 from asyncrane.oci.platform import Platform
 from asyncrane.oci.reference import Reference, Repository, is_bare_registry
-from asyncrane.registry.listing import tags_page
 from asyncrane.session import Session
 
 LISTINGS = 8
@@ -205,10 +204,10 @@ class _Tree:
         """One page of the destination's tags spares asking for each; without it each is asked for, and it is those
         questions that fail where nobody answers: no other destination and no other repository has to suffer.
         """
-        origin = self._session.origin(destination.registry, writing=True)
+        repository = self._session.remote(destination, writing=True)
         try:
             async with listings.of(destination.registry):
-                page = await tags_page(origin, destination.path)
+                page = await repository.tags_page(writing=True)  # one token for this and for the writes that follow
         except AsyncraneError:
             return
         tags, complete = page if page is not None else (None, True)
