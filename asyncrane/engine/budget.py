@@ -14,7 +14,9 @@ from collections.abc import Iterable
 
 from asyncrane.abc import Site
 
-FLOOR = 16
+FLOOR = 32
+"""Slots to begin with. Fewer cost everybody more: half of them raised the CPU time of client and registries by 15 %."""
+
 CEILING = 192
 WINDOW = 256 * 1024 * 1024
 HEAVIEST = 32 * 1024 * 1024
