@@ -225,11 +225,16 @@ async def _tee(blob: Descriptor, source: Source, sinks: Sequence[Sink], count: C
         finally:
             branches[at].leave()
 
-    async with anyio.create_task_group() as tasks:
-        for at in range(len(sinks)):
-            tasks.start_soon(write, at)
-        await _all_asked(branches)
-        await _feed(blob, source, branches, count)
+    try:
+        async with anyio.create_task_group() as tasks:
+            for at in range(len(sinks)):
+                tasks.start_soon(write, at)
+            await _all_asked(branches)
+            await _feed(blob, source, branches, count)
+    finally:
+        for branch in branches:
+            branch.close()
+            branch.leave()
     return landings
 
 
