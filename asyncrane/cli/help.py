@@ -33,7 +33,8 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read flags with a value, as Go programs take them (``--insecure=true``)."""
-        flags = {name for param in self.params if getattr(param, "is_flag", False) for name in param.opts}
+        options = [param for param in self.get_params(ctx) if param.param_type_name == "option"]
+        flags = {name for option in options if getattr(option, "is_flag", False) for name in option.opts}
         try:
             return super().parse_args(ctx, without_values(args, flags))
         except ValueError as exc:

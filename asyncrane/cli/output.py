@@ -38,6 +38,7 @@ class Output:
         except BrokenPipeError as exc:
             raise OutputClosed from exc
         except OSError as exc:
+            let_stdout_go()
             raise asyncrane.AsyncraneError(f"cannot write to stdout: {exc.strerror or exc}") from exc
 
     def result(self, value: Any) -> None:
@@ -71,6 +72,12 @@ def read_stdin() -> str:
         return sys.stdin.buffer.read().decode()
     except UnicodeDecodeError:
         raise asyncrane.InvalidInput("stdin is not UTF-8 text") from None
+
+
+def let_stdout_go() -> None:
+    """Write nothing more: the interpreter flushes stdout once more at the end, which must not fail aloud."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def restore_streams() -> None:

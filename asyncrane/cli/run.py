@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 import signal
-import sys
+import threading
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
 
@@ -18,7 +17,7 @@ import typer
 
 import asyncrane
 from asyncrane.cli.options import Connection, Credentials, Loop
-from asyncrane.cli.output import OutputClosed, note, trace
+from asyncrane.cli.output import OutputClosed, let_stdout_go, note, trace
 
 _SIGNALS = {signal.SIGINT: ("interrupted", 130), signal.SIGTERM: ("terminated", 143)}
 _CLOSED = 141
@@ -100,23 +99,17 @@ def _report(error: BaseException) -> int:
         note("asyncrane: interrupted")
         return 130
     if isinstance(error, OutputClosed | BrokenPipeError):
-        _let_stdout_go()
+        let_stdout_go()
         return _CLOSED
     if isinstance(error, asyncrane.AsyncraneError):
         note(f"asyncrane: error: {error}")
         return error.exit_code
     if isinstance(error, OSError):
-        _let_stdout_go()
+        let_stdout_go()
         note(f"asyncrane: error: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}")
         return 1
     note(f"asyncrane: error: unexpected {type(error).__name__}: {error} (-v shows where; please report it)")
     return 1
-
-
-def _let_stdout_go() -> None:
-    """The interpreter flushes stdout once more at the end, which must not fail aloud."""
-    with contextlib.suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 async def _until_signal(main: Callable[[], Awaitable[None]]) -> signal.Signals | None:
@@ -134,9 +127,11 @@ async def _until_signal(main: Callable[[], Awaitable[None]]) -> signal.Signals |
         loop.remove_signal_handler(number)
         scope.cancel()
 
-    with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C arrives as KeyboardInterrupt
-        for number in _SIGNALS:
-            loop.add_signal_handler(number, stop, number)
+    # elsewhere than in the main thread no signal arrives, and on Windows Ctrl-C does as KeyboardInterrupt
+    if threading.current_thread() is threading.main_thread():
+        with contextlib.suppress(NotImplementedError):
+            for number in _SIGNALS:
+                loop.add_signal_handler(number, stop, number)
     with scope:
         await main()
         return None

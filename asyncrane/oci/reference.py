@@ -133,6 +133,9 @@ def is_loopback_or_private(registry: str) -> bool:
 
 
 def _split_host(text: str) -> tuple[str, str]:
+    scheme, found, _ = text.partition("://")
+    if found:
+        raise InvalidReference(f"not a repository: {_short(text)} (leave out {scheme}://)")
     head, slash, rest = text.partition("/")
     if slash and _is_host(head):
         registry = parse_registry(head)

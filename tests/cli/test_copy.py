@@ -129,12 +129,14 @@ async def test_no_clobber_leaves_a_tag_as_it_is(
 ) -> None:
     source, mine = fill(registry, "app", random_image("n"), "v1"), random_image("mine")
     fill(other, "b", mine, "v1")
-    ended = await program("cp", "-n", source, f"{other.address}/b:v1", "--progress", "none")
+    ended = await program("cp", "-n", source, f"{other.address}/b:v1")
     assert ended.code == 1
     assert "refusing to clobber existing tag" in ended.error
     kept = other.get_manifest("b", "v1")
     assert kept is not None
     assert kept.digest == mine.digest
+    assert (await program("cp", source, f"{other.address}/b:v1")).code == 0
+    assert (await program("cp", "-n", source, f"{other.address}/b:v1")).code == 0  # it is the same image
 
 
 async def test_a_destination_without_a_repository_is_no_docker_hub_name(program: Program) -> None:

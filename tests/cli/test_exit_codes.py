@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+from pathlib import Path
 
 import anyio
 import pytest
@@ -16,7 +17,7 @@ from asyncrane.errors import AsyncraneError, ContentError, CredentialError, Deni
 from asyncrane.server import BasicAuth, PlainUsers
 from asyncrane.testing import FaultyRegistry, Gate, corrupt, delay, status
 from asyncrane.testing.images import random_image
-from tests.cli.conftest import LIMIT, Program, fill, stopped_by
+from tests.cli.conftest import LIMIT, Program, fill, run, stopped_by
 
 WRONG_WORDS = {
     "no such command": ["nope"],
@@ -62,10 +63,20 @@ def test_2_for_words_that_cannot_be_used(arguments: list[str], capsys: pytest.Ca
     assert said.err.startswith("asyncrane: error: ")
 
 
-async def test_2_for_pairs_with_half_a_line(program: Program) -> None:
-    ended = await program("cp", "--from-file", "-", stdin="127.0.0.1:1/a\n")
+@pytest.mark.parametrize("line", ["127.0.0.1:1/a", "127.0.0.1:1/a UPPER/b", "127.0.0.1:1/a http://127.0.0.1:1/b"])
+@pytest.mark.parametrize("options", [[], ["-a"]])
+async def test_2_for_pairs_that_cannot_be_used_and_where_they_are(
+    program: Program, line: str, options: list[str]
+) -> None:
+    ended = await program("cp", *options, "--from-file", "-", stdin=f"# pairs\n{line}\n")
     assert ended.code == 2
-    assert "stdin, line 1" in ended.error
+    assert "stdin, line 2: " in ended.error
+
+
+async def test_2_for_pairs_that_are_no_text(program: Program, tmp_path: Path) -> None:
+    (tmp_path / "pairs").write_bytes(b"\xff\xfe")
+    ended = await program("cp", "--from-file", str(tmp_path / "pairs"))
+    assert (ended.code, "not UTF-8 text" in ended.error) == (2, True)
 
 
 async def test_1_for_a_host_that_does_not_listen(program: Program) -> None:
@@ -160,6 +171,23 @@ async def test_141_when_nobody_reads_stdout(program: Program, registry: FaultyRe
         )
     os.close(writing)
     assert (ended.returncode, ended.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize("arguments", [["manifest"], ["version"], ["--help"]], ids=" ".join)
+async def test_1_when_stdout_is_full(program: Program, registry: FaultyRegistry, arguments: list[str]) -> None:
+    words = [*arguments, fill(registry, "a", random_image(), "v1")] if arguments == ["manifest"] else arguments
+    ended = await run(["sh", "-c", 'exec "$@" >/dev/full', "sh", *program.command(*words)], program.environ)
+    assert ended.code == 1
+    assert "No space left on device" in ended.error
+
+
+async def test_streams_that_the_caller_has_closed_are_done_without(program: Program, registry: FaultyRegistry) -> None:
+    """The first socket would get the number of a closed stream."""
+    image = fill(registry, "a", random_image(), "v1")
+    command = program.command("cp", image, f"{registry.address}/b:v1", "--output", "json")
+    ended = await run(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command], program.environ)
+    assert ended.code == 0
+    assert registry.get_manifest("b", "v1") == registry.get_manifest("a", "v1")
 
 
 async def test_a_failed_copy_still_answers_in_json(program: Program, registry: FaultyRegistry) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from asyncrane.oci.digest import Digest
@@ -128,5 +130,13 @@ async def test_verbose_shows_requests_and_no_secrets(program: Program, registry:
     environ = {"DOCKER_AUTH_CONFIG": f'{{"auths":{{"{registry.address}":{{"username":"u","password":"hunter2"}}}}}}'}
     ended = await program("-v", "manifest", image, **environ)
     assert ended.code == 0
-    assert "/v2/a/manifests/v1" in ended.err
+    assert re.search(r"^--> GET http://\S+/v2/a/manifests/v1\n    \S+: ", ended.err, re.MULTILINE)
     assert "hunter2" not in ended.err
+
+
+async def test_verbose_shows_where_only_when_the_error_is_not_the_users(
+    program: Program, registry: FaultyRegistry
+) -> None:
+    ended = await program("-v", "manifest", f"{registry.address}/a:none")
+    assert ended.code == 3
+    assert "Traceback" not in ended.err

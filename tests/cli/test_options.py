@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import pytest
@@ -62,12 +63,28 @@ def test_every_command_is_in_the_table() -> None:
     assert found == set(COMMANDS)
 
 
-async def test_every_command_has_help_that_names_it(program: Program) -> None:
-    for command in ("cp", "auth token", "registry serve"):
-        ended = await program(*command.split(), "--help")
-        assert (ended.code, ended.err) == (0, "")
-        assert f"Usage: asyncrane {command}" in ended.text
-        assert (await program(*command.split(), "-h")).out == ended.out
+@pytest.mark.parametrize("command", COMMANDS)
+async def test_every_command_has_help_that_names_it(program: Program, command: str) -> None:
+    ended = await program(*command.split(), "--help")
+    assert (ended.code, ended.err) == (0, "")
+    assert f"Usage: asyncrane {command}" in ended.text
+    assert (await program(*command.split(), "-h")).out == ended.out
+
+
+@pytest.mark.parametrize("columns", ["60", "80", "200"])
+async def test_help_fits_the_terminal_and_cuts_nothing_off(program: Program, columns: str) -> None:
+    for command in ("", "cp"):
+        ended = await program(*command.split(), "--help", COLUMNS=columns)
+        assert max(map(len, ended.text.splitlines())) <= min(int(columns), 100)
+        assert "--allow-nondistributable-artifacts\n" in ended.text
+        assert not re.search("…|<(str|bool|int|list)|\xa0|\x1b", ended.text)
+
+
+async def test_a_flag_takes_a_value_as_go_programs_do(program: Program) -> None:
+    assert (await program("version", "--help=true")).code == 0
+    wrong = await program("cp", "--insecure=maybe", "a", "b")
+    assert (wrong.code, "neither true nor false" in wrong.error) == (2, True)
+    assert "'asyncrane cp --help'" in wrong.error
 
 
 async def test_no_command_explains_on_stderr_what_there_is(program: Program) -> None:
@@ -78,13 +95,16 @@ async def test_no_command_explains_on_stderr_what_there_is(program: Program) -> 
 
 
 async def test_version_prints_the_version(program: Program) -> None:
-    assert (await program("version")).text == f"{asyncrane.__version__}\n"
+    for arguments in (["version"], ["--version"]):
+        assert (await program(*arguments)).text == f"{asyncrane.__version__}\n"
+    assert (await program.process("version")).text == f"{asyncrane.__version__}\n"
 
 
 @pytest.mark.parametrize(
     ("given", "read"),
     [
         ("--insecure cp a b", "cp --insecure a b"),
+        ("--insecure=true -v=false cp a b", "cp --insecure=true -v=false a b"),
         ("-v --platform linux/amd64 cp a b", "cp -v --platform linux/amd64 a b"),
         ("--platform=linux/amd64 auth token a", "auth --platform=linux/amd64 token a"),
         ("cp a b --insecure", "cp a b --insecure"),
@@ -96,6 +116,20 @@ async def test_version_prints_the_version(program: Program) -> None:
 )
 def test_options_before_the_command_are_read_behind_it(given: str, read: str) -> None:
     assert behind_the_command(given.split()) == read.split()
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("--all --count=3 x", "--all --count=3 x"),
+        ("--all=true -a=1 x", "--all -a x"),
+        ("--all=false -a=F x", "x"),
+        ("-- --all=true", "-- --all=true"),
+        ("name=true", "name=true"),
+    ],
+)
+def test_values_of_flags_say_whether_the_flag_is_there(given: str, read: str) -> None:
+    assert without_values(given.split(), {"--all", "-a"}) == read.split()
 
 
 def test_platforms_are_read_from_lists_and_repetitions() -> None:

@@ -64,6 +64,20 @@ def test_bars_show_the_busiest_transfers_only(capsys: pytest.CaptureFixture[str]
     assert "[b]this stays[/b]" in said.err
 
 
+@pytest.mark.parametrize("columns", [40, 60, 120])
+def test_bars_fit_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    bars = Bars("Copying")
+    with bars._console.capture() as captured:
+        bars._console.print(bars._draw(HALF))
+    bars.end(HALF)
+    lines = captured.get().splitlines()
+    assert max(map(len, lines)) <= columns
+    assert "50%" in lines[1]
+    assert [line[:10] for line in lines[2:]] == [*[f"{0:010}"] * 8, ""], "and a line where ^C is written"
+    assert ("x → y" in lines[2]) == (columns > 40)
+
+
 def test_what_is_left_is_said_only_when_it_can_be() -> None:
     meter = Meter()
     assert meter.left(HALF) is None

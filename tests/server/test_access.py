@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import AsyncIterator
 from typing import Any
@@ -14,8 +15,8 @@ from asyncrane.server import Auth, BasicAuth, MemoryStorage, PlainUsers, Scope, 
 from tests.server.client import Answer, Client
 
 USERS = PlainUsers({"bob": "secret"})
-BOB = aiohttp.encode_basic_auth("bob", "secret")
-MALLORY = aiohttp.encode_basic_auth("bob", "guess")
+BOB = f"Basic {base64.b64encode(b'bob:secret').decode()}"
+MALLORY = f"Basic {base64.b64encode(b'bob:guess').decode()}"
 DIGEST = Digest.of(b"")
 ROUTES = [
     ("GET", "/v2/", ""),
