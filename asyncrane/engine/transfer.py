@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TypeAlias
 
 import anyio
@@ -31,7 +31,7 @@ from asyncrane.oci.descriptor import Descriptor
 
 Count: TypeAlias = Callable[[int], None]
 
-ATTEMPTS = 4
+ATTEMPTS = 3
 """How often the bytes of one blob are sent to one destination before that is an error."""
 
 WINDOW = 8
@@ -52,7 +52,7 @@ async def transfer(
         return (await _deliver(blob, source, sinks[0], eager=eager, count=count),)
     landings = await _tee(blob, source, sinks, count)
     for at, landing in enumerate(landings):
-        if landing.failure is not None and _may_pass(landing.failure.error()):
+        if landing.failure is not None and _may_alone(landing.failure.error()):
             landings[at] = await _deliver(blob, source, sinks[at], eager=False, count=count)
     return tuple(landings)
 
@@ -60,25 +60,37 @@ async def transfer(
 async def _deliver(blob: Descriptor, source: Source, sink: Sink, *, eager: bool, count: Count) -> Landing:
     """Copy to one sink, again from the start where that can help."""
     for attempt in range(1, ATTEMPTS + 1):
+        pull = _Pull(blob, source, count)
         try:
-            return Landing(sink.place, sent=await _once(blob, source, sink, eager=eager, count=count))
+            return Landing(sink.place, sent=await _once(blob, pull, sink, eager=eager))
         except AsyncraneError as exc:
-            if attempt == ATTEMPTS or not _may_pass(exc) or (isinstance(exc, ContentError) and attempt > 1):
+            if attempt == ATTEMPTS or not _may_again(exc, pull, attempt):
                 return Landing(sink.place, failure=Failure.of(exc))
     raise AssertionError("unreachable")
 
 
-def _may_pass(error: AsyncraneError) -> bool:
-    """Whether doing it all again can help: broken connections and faults, a lost session, bytes garbled on the way."""
-    return isinstance(error, TransportError | ServerFault | ContentError | _Overtaken) or (
-        isinstance(error, NotFound) and "BLOB_UPLOAD_UNKNOWN" in error.codes
-    )
+def _may_again(error: AsyncraneError, pull: _Pull, attempt: int) -> bool:
+    """Whether doing it all again can help: bytes garbled on the way, a lost session, a source that broke off. What a
+    destination does not take has been tried often enough where the upload is known.
+    """
+    if isinstance(error, ContentError):
+        return attempt == 1
+    return _is_lost_session(error) or (isinstance(error, TransportError) and error is pull.failure)
 
 
-async def _once(blob: Descriptor, source: Source, sink: Sink, *, eager: bool, count: Count) -> bool:
+def _may_alone(error: AsyncraneError) -> bool:
+    """Whether a destination may take by itself what it has not taken with others: there it cannot go back."""
+    return isinstance(error, TransportError | ServerFault | ContentError) or _is_lost_session(error)
+
+
+def _is_lost_session(error: AsyncraneError) -> bool:
+    return isinstance(error, NotFound) and "BLOB_UPLOAD_UNKNOWN" in error.codes
+
+
+async def _once(blob: Descriptor, pull: _Pull, sink: Sink, *, eager: bool) -> bool:
     if not (eager and 0 <= blob.size <= SMALL):
-        return await sink.put(blob, _Pull(blob, source, count).read)
-    ahead = _Ahead(blob, source, count)
+        return await sink.put(blob, pull.read)
+    ahead = _Ahead(pull)
     sent, error = False, None
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(ahead.run)
@@ -104,34 +116,46 @@ async def read_whole(source: Source, blob: Descriptor, *, limit: int) -> bytes:
 
 
 class _Pull:
-    """Opens the source when the sink asks for bytes, and checks them as they pass."""
+    """Opens the source when the sink asks for bytes, and checks them as they pass; ``failure`` is what went wrong with
+    that.
+    """
 
     def __init__(self, blob: Descriptor, source: Source, count: Count) -> None:
         self._blob = blob
         self._source = source
         self._count = count
         self._verifier = Verifier(blob)
+        self.failure: AsyncraneError | None = None
 
     @asynccontextmanager
     async def read(self, start: int = 0) -> AsyncIterator[AsyncIterator[bytes]]:
-        async with self._source.open(self._blob, start=start) as chunks:
+        async with AsyncExitStack() as stack:
+            try:
+                chunks = await stack.enter_async_context(self._source.open(self._blob, start=start))
+            except AsyncraneError as exc:
+                self.failure = exc
+                raise
             yield self._checked(chunks, start)
 
     async def _checked(self, chunks: AsyncIterator[bytes], position: int) -> AsyncIterator[bytes]:
         verifier, count = self._verifier, self._count
-        async for chunk in chunks:
-            verifier.update(chunk, position)
-            position += len(chunk)
-            count(len(chunk))
-            yield chunk
-        verifier.finish()
+        try:
+            async for chunk in chunks:
+                verifier.update(chunk, position)
+                position += len(chunk)
+                count(len(chunk))
+                yield chunk
+            verifier.finish()
+        except AsyncraneError as exc:
+            self.failure = exc
+            raise
 
 
 class _Ahead:
     """Reads a small blob whole while the sink still gets ready."""
 
-    def __init__(self, blob: Descriptor, source: Source, count: Count) -> None:
-        self._pull = _Pull(blob, source, count)
+    def __init__(self, pull: _Pull) -> None:
+        self._pull = pull
         self._done = anyio.Event()
         self._data = b""
         self._error: AsyncraneError | None = None

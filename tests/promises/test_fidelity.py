@@ -20,7 +20,7 @@ from tests.promises.images import described, incomplete, one, put, run, tags
 
 texts = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), max_size=12)
 contents = st.binary(min_size=1, max_size=200)
-annotations = st.dictionaries(texts, texts, max_size=3)
+notes = st.dictionaries(texts, texts, max_size=3)
 
 
 def spelled(draw: st.DrawFn, fields: dict[str, Any]) -> bytes:
@@ -45,14 +45,14 @@ def images(draw: st.DrawFn) -> Sample:
     fields: dict[str, Any] = {
         "schemaVersion": 2,
         "config": described(config_type, config),
-        "layers": [described(layer_type, layer, annotations=draw(annotations)) for layer in layers],
+        "layers": [described(layer_type, layer, annotations=draw(notes)) for layer in layers],
     }
     if kind == "docker" or typed:
         fields["mediaType"] = manifest
     if kind == "artifact":
         fields |= {"artifactType": "application/vnd.x", "mediaType": manifest}
     if annotated:
-        fields["annotations"] = draw(annotations)
+        fields["annotations"] = draw(notes)
     if odd:
         fields["x-unknown"] = [1, 2.5, None, {"deep": draw(texts)}]
     body = spelled(draw, fields)
@@ -65,9 +65,7 @@ def indexes(draw: st.DrawFn, children: st.SearchStrategy[Sample]) -> Sample:
     """Indexes and Docker's lists of whatever there is."""
     below = draw(st.lists(children, min_size=1, max_size=3))
     docker = draw(st.booleans())
-    entries = [
-        described(child.manifest.media_type, child.manifest.body, annotations=draw(annotations)) for child in below
-    ]
+    entries = [described(child.manifest.media_type, child.manifest.body, annotations=draw(notes)) for child in below]
     kind = media.DOCKER_LIST if docker else media.OCI_INDEX
     body = spelled(draw, {"schemaVersion": 2, "mediaType": kind, "manifests": entries, "x-more": draw(texts)})
     manifests = {m.digest: m for child in below for m in child.manifests}
