@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import anyio
 
-from asyncrane.errors import AsyncraneError, TransportError
+from asyncrane.errors import AsyncraneError, RegistryError, TransportError
 
 T = TypeVar("T")
 
@@ -41,5 +41,7 @@ async def first_good(schemes: Sequence[str], ask: Callable[[str], Awaitable[T]],
                 await failed[scheme].wait()
     if found:
         return found[0]
-    answers = [errors[scheme] for scheme in schemes if not isinstance(errors[scheme], TransportError)]
+    # 400 is what TLS ports say to plain requests, so that the reason is what went wrong with TLS
+    said = (error for error in (errors[scheme] for scheme in schemes) if not isinstance(error, TransportError))
+    answers = [error for error in said if not (isinstance(error, RegistryError) and error.status == 400)]
     raise answers[0] if answers else errors[schemes[0]]

@@ -12,7 +12,7 @@ import trustme
 from aiohttp import web
 
 from asyncrane.auth.keychain import FixedKeychain
-from asyncrane.errors import ConnectFailed, NotFound, ServerFault
+from asyncrane.errors import ConnectFailed, NotFound, RegistryError, ServerFault
 from asyncrane.transport.scheme import first_good
 from tests.transport.conftest import OpenPool, Serve
 from tests.transport.server import fine
@@ -46,6 +46,16 @@ async def test_what_a_registry_said_counts_more_than_no_connection() -> None:
         raise ConnectFailed("tls") if scheme == "https" else NotFound("404", status=404)
 
     with pytest.raises(NotFound):
+        await first_good(["https", "http"], ask, head_start=0.01)
+
+
+async def test_a_tls_port_that_refuses_plain_requests_is_no_answer() -> None:
+    """Of an unknown authority the user learns that, not what Go's server says to a plain request on a TLS port."""
+
+    async def ask(scheme: str) -> str:
+        raise ConnectFailed("tls") if scheme == "https" else RegistryError("400", status=400)
+
+    with pytest.raises(ConnectFailed):
         await first_good(["https", "http"], ask, head_start=0.01)
 
 
