@@ -7,7 +7,9 @@ Exit codes: 0 done; 1 failed; 2 the words cannot be used; 3 not found; 4 not all
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
+import logging
 import signal
 import threading
 import traceback
@@ -69,8 +71,10 @@ def start(
     # what is loaded by now stays, and requests leave few cycles: looking for them took a tenth of all time
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
-    with reporting(verbose=verbose):
-        stopped = anyio.run(_until_signal, main, backend_options={"use_uvloop": _use_uvloop(loop)})
+    with reporting(verbose=verbose), _logging(verbose=verbose):
+        stopped = anyio.run(
+            functools.partial(_until_signal, main, verbose=verbose), backend_options={"use_uvloop": _use_uvloop(loop)}
+        )
         if stopped is not None and not endless:
             word, code = _SIGNALS[stopped]
             note(f"asyncrane: {word}")
@@ -112,13 +116,36 @@ def _report(error: BaseException) -> int:
     return 1
 
 
-async def _until_signal(main: Callable[[], Awaitable[None]]) -> signal.Signals | None:
+class _Lines(logging.Handler):
+    """What libraries log, in one line: without a handler Python would write their tracebacks to stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say it."""
+        error = record.exc_info[1] if record.exc_info else None
+        words = f"{record.getMessage()}: {error}" if error else record.getMessage()
+        note(f"asyncrane: {record.levelname.lower()}: {' '.join(words.split())}")
+
+
+@contextlib.contextmanager
+def _logging(*, verbose: bool) -> Iterator[None]:
+    """Errors that libraries log are shown (a request to our registry that cannot be answered), with -v warnings too."""
+    handler = _Lines(logging.WARNING if verbose else logging.ERROR)
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+
+
+async def _until_signal(main: Callable[[], Awaitable[None]], *, verbose: bool) -> signal.Signals | None:
     """Run ``main`` until it ends or a signal says so; the second signal of a kind is not caught."""
     import asyncio
 
     import anyio
 
     loop = asyncio.get_running_loop()
+    if not verbose:  # what nobody waited for any more changes nothing: what matters is raised
+        loop.set_exception_handler(lambda loop, context: None)
     scope = anyio.CancelScope()
     seen: list[signal.Signals] = []
 

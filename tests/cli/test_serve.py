@@ -82,6 +82,19 @@ async def test_users_come_from_an_htpasswd_file(program: Program, tmp_path: Path
         assert (await program("catalog", address, DOCKER_AUTH_CONFIG=auths)).code == 0
 
 
+async def test_what_is_no_request_is_one_line_in_the_log(program: Program) -> None:
+    async with served(program) as (process, address, _):
+        host, _, port = address.partition(":")
+        async with await anyio.connect_tcp(host, int(port)) as client:
+            await client.send(b"GET /v2/\x00 HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert b" 400 " in await client.receive()
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        said = b"".join([chunk async for chunk in process.stderr]).decode().splitlines()
+    assert len(said) == 1
+    assert said[0].startswith("asyncrane: error: Error handling request from 127.0.0.1: ")
+
+
 async def test_the_demo_copies_compares_and_leaves_nothing(program: Program, tmp_path: Path) -> None:
     ended = await program("demo", "--size", "4", TMPDIR=str(tmp_path))
     assert ended.code == 0, ended.err
