@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from asyncrane.errors import AsyncraneError, ContentError, InvalidDigest
+from asyncrane.errors import AsyncraneError, ContentError, InvalidDigest, InvalidInput
 from asyncrane.oci.digest import Digest
 from asyncrane.oci.manifest import Manifest
 from asyncrane.server.index import Index
@@ -50,7 +50,7 @@ class DiskStorage:
             self._sweep_uploads()
             self._load()
         except OSError as exc:
-            raise AsyncraneError(f"cannot keep a registry in {self.path}: {exc.strerror or exc}") from exc
+            raise InvalidInput(f"cannot keep a registry in {self.path}: {exc.strerror or exc}") from exc
 
     def __repr__(self) -> str:
         return f"DiskStorage({str(self.path)!r}, {self.index!r})"
