@@ -73,15 +73,14 @@ class Scale:
         return await handler(replace(call, body=body()))
 
 
-@pytest.mark.parametrize("loop", ["auto", "asyncio"])
-async def test_d8_memory_does_not_grow_with_the_image(tmp_path: Path, program: Program, loop: str) -> None:
+async def test_d8_memory_does_not_grow_with_the_image(tmp_path: Path, program: Program) -> None:
     """D8: four large layers at once in less than 150 MiB."""
     with DiskStorage(tmp_path / "a") as here, DiskStorage(tmp_path / "b") as there:
         async with FaultyRegistry(here) as source, FaultyRegistry(there) as destination:
             name = put_large(source, "app", [(128 + n) * MIB for n in range(4)])
             scale = Scale()
             destination.faults.add(fault("weigh", scale.effect, kind="upload-put"))
-            command = program.command("cp", name, f"{destination.address}/app:v1", "--loop", loop)
+            command = program.command("cp", name, f"{destination.address}/app:v1")
             with anyio.fail_after(LIMIT):
                 async with await anyio.open_process(
                     command, env=program.environ, stdin=subprocess.DEVNULL, stdout=None, stderr=None
