@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from typing import Annotated
 
@@ -104,11 +105,14 @@ app.add_typer(_registry, rich_help_panel=_OTHER)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, the process's own by default; returns the exit code."""
     restore_streams()
+    gc.disable()  # what is imported from here on stays
     try:
         with reporting():
             code = _run(arguments)
     except typer.Exit as ended:
         code = ended.exit_code
+    finally:
+        gc.enable()
     return code if isinstance(code, int) else 0
 
 

@@ -71,6 +71,7 @@ def start(
     # what is loaded by now stays, and requests leave few cycles: looking for them took a tenth of all time
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
+    gc.enable()
     with reporting(verbose=verbose), _logging(verbose=verbose):
         stopped = anyio.run(
             functools.partial(_until_signal, main, verbose=verbose), backend_options={"use_uvloop": _use_uvloop(loop)}
