@@ -251,10 +251,14 @@ class Placing:
         self._unpark(asset)
 
     def _lose(self, want: Want, failure: Failure) -> None:
-        """A copy failed for good: so do those that wait for the same bytes; another source may still have them."""
+        """A copy failed for good. Wrong bytes are wrong for all that wait for them from the same source; whatever else it
+        was may be this repository's own trouble, and the next one tries for itself.
+        """
         asset = want.asset
-        doomed = [want, *(p for p in asset.parked if p.source == want.source)]
-        asset.parked = [p for p in asset.parked if p.source != want.source]
+        doomed = [want]
+        if failure.kind in _WRONG_BYTES:
+            doomed += [p for p in asset.parked if p.source == want.source]
+            asset.parked = [p for p in asset.parked if p.source != want.source]
         for lost in doomed:
             lost.failure = failure
             self._failed.append(lost)
@@ -292,4 +296,5 @@ def _demand(want: Want) -> int:
     return len(want.waiters) + len(want.asset.parked)
 
 
+_WRONG_BYTES = frozenset({"DigestMismatch", "SizeMismatch"})
 _UNTOLD = Failure("AsyncraneError", "the transfer ended without saying what became of this destination")

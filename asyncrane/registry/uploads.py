@@ -279,7 +279,10 @@ class _Sending:
             except RegistryError:
                 verdict = strategy.lost()
             else:
-                strategy.resumed(session.offset, self._offset)
+                if session.offset:
+                    strategy.resumed(session.offset, self._offset)
+                else:  # nothing to save, and what was under way may still arrive there
+                    verdict = strategy.lost()
         if verdict is Verdict.GIVE_UP:
             if isinstance(error, RegistryError) and "DIGEST_INVALID" in error.codes:
                 raise DigestMismatch(f"blob {self._blob.digest!s} arrived otherwise: {error}") from error

@@ -272,6 +272,18 @@ def test_what_failed_is_forgotten_when_all_jobs_have_ended() -> None:
     assert done.blobs_total == done.blobs_done
 
 
+def test_a_repository_that_may_not_be_written_fails_alone() -> None:
+    """I1: the others waited for its upload, and one of them does it instead."""
+    world = World()
+    world.fill(SOURCE, "1", image("x", ["l1"]))
+    places = [place("b", f"copy{n}") for n in range(4)]
+    world.denied.add(places[0])
+    world.feed(JobAdded(job(targets=[Target(where, "1") for where in places])))
+    world.run()
+    assert statuses(world, job()) == ["failed", "copied", "copied", "copied"]
+    assert set(world.sent.values()) == {1}
+
+
 def test_a_changed_index_keeps_the_children_that_are_there() -> None:
     world = World()
     same, old, new = image("same", ["l1"]), image("old", ["l2"]), image("new", ["l3"])

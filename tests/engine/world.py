@@ -91,6 +91,7 @@ class World:
         self.commands: list[Command] = []
         self.refuse_mounts = False
         self.broken: set[Digest] = set()
+        self.denied: set[Place] = set()
         self.platform: Platform | None = Platform("linux", "amd64")
 
     def fill(self, where: Place, tag: str, root: Manifest, *below: Manifest) -> None:
@@ -176,6 +177,9 @@ class World:
         assert digest in self.blobs[command.source], "a blob is read where it is"
         landings = []
         for sink in command.sinks:
+            if sink in self.denied:
+                landings.append(Landing(sink, failure=Failure("Denied", "not here")))
+                continue
             there = self.blobs.setdefault(sink, set())
             if digest not in there:
                 self.sent[sink.site, digest] += 1
