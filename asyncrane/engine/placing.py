@@ -251,8 +251,8 @@ class Placing:
         self._unpark(asset)
 
     def _lose(self, want: Want, failure: Failure) -> None:
-        """A copy failed for good. Wrong bytes are wrong for all that wait for them from the same source; whatever else it
-        was may be this repository's own trouble, and the next one tries for itself.
+        """A copy failed for good. Wrong bytes are wrong for all that wait for them from the same source; anything else
+        may be this repository's own trouble, and the next one tries for itself.
         """
         asset = want.asset
         doomed = [want]
