@@ -279,9 +279,9 @@ class _Sending:
             except RegistryError:
                 verdict = strategy.lost()
             else:
-                if session.offset:
+                if session.offset or isinstance(error, RegistryError):
                     strategy.resumed(session.offset, self._offset)
-                else:  # nothing to save, and what was under way may still arrive there
+                else:  # a connection broke: nothing to save, and what was under way may still arrive there
                     verdict = strategy.lost()
         if verdict is Verdict.GIVE_UP:
             if isinstance(error, RegistryError) and "DIGEST_INVALID" in error.codes:
