@@ -67,6 +67,19 @@ async def test_a_stalled_upload_goes_on(registry: FaultyRegistry, remote: Open) 
     assert registry.get_blob("app", blob.digest) == blob.data
 
 
+async def test_an_upload_of_which_nothing_arrived_begins_in_a_new_session(
+    registry: FaultyRegistry, remote: Open
+) -> None:
+    """What was under way when the connection broke may still arrive in the old one, and spoil it."""
+    registry.faults.add(cut_request(0, kind="upload-put", times=1))
+    repository, blob = await remote(), Blob(SIZE)
+    assert await repository.put(blob.descriptor, blob.read)
+    assert registry.get_blob("app", blob.digest) == blob.data
+    assert len(registry.requests(kind="upload-delete")) == 1
+    assert registry.requests(kind="upload-patch") == []
+    assert registry.open_uploads == 0
+
+
 async def test_an_upload_that_cannot_go_on_begins_again(registry: FaultyRegistry, remote: Open) -> None:
     """ACR and distribution 2.8 do not know where a broken upload stopped."""
     registry.faults.add(cut_request(6 * MIB, times=1), status(404, error="BLOB_UPLOAD_UNKNOWN", kind="upload-status"))
