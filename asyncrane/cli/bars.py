@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 import asyncrane
-from asyncrane.cli.progress import Meter, amount, blobs, images, percent
+from asyncrane.cli.meter import Meter, amount, blobs, images, percent
 from asyncrane.cli.quantities import duration, rate, size
 
 _BUSIEST = 8

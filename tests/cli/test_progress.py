@@ -15,8 +15,9 @@ import pytest
 
 from asyncrane import Statistics, TransferView
 from asyncrane.cli.bars import Bars
+from asyncrane.cli.meter import Meter
 from asyncrane.cli.options import ProgressMode
-from asyncrane.cli.progress import JsonLines, Log, Meter, progress, summary
+from asyncrane.cli.progress import JsonLines, Log, progress, summary
 from asyncrane.testing import FaultyRegistry, Gate, delay
 from asyncrane.testing.images import random_image
 from tests.cli.conftest import LIMIT, Program, fill
