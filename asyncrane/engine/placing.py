@@ -7,7 +7,6 @@ at the same time for different sites become one transfer, so the source is read 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Protocol
 
 from asyncrane.abc import Place, Site
@@ -285,11 +284,6 @@ class Placing:
             parked, asset.parked = asset.parked, []
             for want in parked:
                 self._start(want)
-
-    def wants(self) -> Iterable[Want]:
-        """Every want there has been."""
-        for asset in self._assets.values():
-            yield from asset.wants.values()
 
 
 def _demand(want: Want) -> int:
