@@ -82,6 +82,19 @@ class Source(Protocol):
 
 
 @runtime_checkable
+class Attached(Protocol):
+    """A source that can say what is attached to a manifest."""
+
+    async def attached(self, subject: Digest, *, fallback: bool = True) -> tuple[tuple[Descriptor, ...], bool]:
+        """The manifests attached to ``subject``, and whether the place has an API that says so; without one
+        ``fallback`` reads the tag that stands in for it (distribution-spec, "Referrers Tag Schema").
+
+        :raises RegistryError: when there is no clear answer: that is not "nothing" (F3)
+        """
+        ...
+
+
+@runtime_checkable
 class Sink(Protocol):
     """A repository-shaped place to write to. Every method is idempotent and may be called by many tasks at once."""
 
@@ -128,4 +141,21 @@ class Lister(Protocol):
 
         :raises NotFound: when there is no such repository
         """
+        ...
+
+
+@runtime_checkable
+class UploadLedger(Protocol):
+    """Remembers uploads that have begun, so that another process can go on with them. Every method is quick."""
+
+    def find(self, place: Place, digest: Digest) -> str | None:
+        """Where an unfinished upload of the blob goes on (an absolute URL), ``None`` when there is none."""
+        ...
+
+    def note(self, place: Place, digest: Digest, url: str, offset: int) -> None:
+        """The upload goes on at ``url``; the registry has confirmed ``offset`` bytes."""
+        ...
+
+    def drop(self, place: Place, digest: Digest) -> None:
+        """The upload has ended, in one way or the other."""
         ...

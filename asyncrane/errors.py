@@ -2,7 +2,7 @@
 
     AsyncraneError                                                              exit 1
     ├── InvalidInput          the caller's words cannot be used                 exit 2
-    │   ├── InvalidReference · InvalidDigest · InvalidPlatform
+    │   ├── InvalidReference · InvalidDigest · InvalidPlatform · InvalidMirrorSpec
     ├── ContentError          the bytes are not what was promised               exit 5
     │   ├── DigestMismatch · SizeMismatch · UnsupportedManifest
     ├── RegistryError         a registry answered, and the answer was no        exit 1
@@ -13,6 +13,8 @@
     ├── TransportError        no answer, or only part of one                    exit 1
     │   ├── ConnectFailed · TimedOut · Interrupted
     ├── CredentialError       who we are could not be found out                 exit 4
+    ├── JournalError          the journal of a run cannot be used               exit 1
+    │   └── JournalBusy
     ├── TagExists             no-clobber held                                   exit 1
     └── JobsFailed            some of many jobs failed                          exit 1
 
@@ -49,6 +51,10 @@ class InvalidDigest(InvalidInput):
 
 class InvalidPlatform(InvalidInput):
     """A text is not ``os/arch[/variant][:osversion]``, or an image has none of the wanted platforms."""
+
+
+class InvalidMirrorSpec(InvalidInput):
+    """A mirror file cannot be used; the message says where in it and why."""
 
 
 class ContentError(AsyncraneError):
@@ -136,6 +142,18 @@ class CredentialError(AsyncraneError):
     """A credential file or helper could not be used."""
 
     exit_code = 4
+
+
+class JournalError(AsyncraneError):
+    """The journal of a run cannot be opened, read or written: disk full, damaged, another version's."""
+
+
+class JournalBusy(JournalError):
+    """Another process is writing this journal; ``pid`` says which (0: unknown)."""
+
+    def __init__(self, message: str, *, pid: int = 0) -> None:
+        super().__init__(message)
+        self.pid = pid
 
 
 class TagExists(AsyncraneError):

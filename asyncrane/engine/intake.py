@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from asyncrane.abc import Place
-from asyncrane.engine.job import Job, Target
+from asyncrane.engine.job import Job, Overwrite, Target
 from asyncrane.engine.messages import CommandFailed, Ended, Finish, Probe, Probed, Resolve, Resolved, TagsListed
 from asyncrane.engine.outcome import Outcome, Statistics, Status, TargetOutcome
 from asyncrane.engine.queue import Queue
@@ -49,10 +49,18 @@ class Delivery:
         """The manifest will not come."""
         self.end("failed", failure)
 
+    def refuse_to_move(self, overwrite: Overwrite) -> None:
+        """The tag names something else: end, if it is not to be moved."""
+        if overwrite == "if-missing":
+            self.end("skipped")
+        elif overwrite == "never":
+            self.end("conflict")
+
     def end(self, status: Status, failure: Failure | None = None) -> None:
         """It has ended; the last one ends the job."""
         if self.outcome is None:
-            self.outcome = TargetOutcome(str(self.target), status, failure)
+            before = str(self.present or "")
+            self.outcome = TargetOutcome(str(self.target), status, failure, before)
             self._state.ended()
 
 
@@ -193,7 +201,7 @@ class Intake:
             self._compare(state, state.digest)
         else:
             for delivery in state.open:
-                if delivery.present and delivery.target.tag and not state.job.clobber:
+                if delivery.present and delivery.target.tag and state.job.overwrite == "if-missing":
                     delivery.end("skipped")
         if not state.live():
             return
@@ -260,10 +268,10 @@ class Intake:
             if target.digest and target.digest != digest:
                 text = f"{target}: the image is {digest!s}, another digest than the destination names"
                 delivery.lost(Failure("ContentError", text))
-            elif delivery.present == digest:
+            elif delivery.present == digest and state.job.overwrite != "always":
                 delivery.end("equal")
-            elif delivery.present and target.tag and not state.job.clobber:
-                delivery.end("skipped")
+            elif delivery.present and target.tag:
+                delivery.refuse_to_move(state.job.overwrite)
 
     def _end(self, state: JobState) -> None:
         if self._jobs.pop(state.job.id, None) is None:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 import msgspec
 
 from asyncrane.abc import Place
 from asyncrane.oci.digest import Digest
 from asyncrane.oci.platform import Platform
+
+Overwrite: TypeAlias = Literal["if-different", "if-missing", "never", "always"]
+"""What becomes of a destination tag that exists: moved if it names something else; left as it is; left, and a conflict
+if it names something else; written again in any case.
+"""
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -28,7 +35,11 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class Job(msgspec.Struct, frozen=True):
-    """One image to copy. ``tag`` and ``digest`` say which one: the digest decides, the tag is checked against it."""
+    """One image to copy. ``tag`` and ``digest`` say which one: the digest decides, the tag is checked against it.
+
+    ``referrers``: what is attached to it, and to the manifests an index lists, goes along (distribution-spec, "Listing
+    Referrers"; cosign's tags). ``origins`` says where blobs are read that ``source`` itself does not have.
+    """
 
     id: int
     source: Place
@@ -36,8 +47,10 @@ class Job(msgspec.Struct, frozen=True):
     tag: str | None = None
     digest: Digest | None = None
     platforms: tuple[Platform, ...] = ()
-    clobber: bool = True
+    overwrite: Overwrite = "if-different"
     nondistributable: bool = False
+    referrers: bool = False
+    origins: tuple[tuple[Digest, Place], ...] = ()
 
     @property
     def identifier(self) -> str:

@@ -56,6 +56,15 @@ class ReadConfig(_Message, frozen=True, tag=True):
     blob: Descriptor
 
 
+class ListReferrers(_Message, frozen=True, tag=True):
+    """Ask a source what is attached to a manifest; ``fallback``: also under the tag that stands in for the API."""
+
+    id: int
+    place: Place
+    subject: Digest
+    fallback: bool = True
+
+
 class MountBlob(_Message, frozen=True, tag=True):
     """Take a blob from another repository of the same site."""
 
@@ -91,7 +100,13 @@ class Finish(_Message, frozen=True, tag=True):
     outcome: Outcome
 
 
-Work: TypeAlias = Resolve | Probe | ReadManifest | ReadConfig | MountBlob | CopyBlob | WriteManifest
+Asking: TypeAlias = Resolve | Probe | ReadManifest | ReadConfig | ListReferrers
+"""A command that changes nothing anywhere."""
+
+Writing: TypeAlias = MountBlob | CopyBlob | WriteManifest
+"""A command that changes a destination."""
+
+Work: TypeAlias = Asking | Writing
 """A command that something has to carry out."""
 
 Command: TypeAlias = Work | Finish
@@ -115,6 +130,13 @@ class TagsListed(_Message, frozen=True, tag=True):
     place: Place
     tags: tuple[str, ...] | None
     complete: bool = True
+
+
+class SourceListed(_Message, frozen=True, tag=True):
+    """What tags a source has, all of them: what is attached by tag needs no asking."""
+
+    place: Place
+    tags: tuple[str, ...]
 
 
 class Resolved(_Message, frozen=True, tag=True):
@@ -146,6 +168,15 @@ class ConfigRead(_Message, frozen=True, tag=True):
 
     command: int
     platform: Platform | None
+    elapsed: float = 0.0
+
+
+class ReferrersListed(_Message, frozen=True, tag=True):
+    """What is attached to a manifest; ``supported``: the registry has the referrers API."""
+
+    command: int
+    referrers: tuple[Descriptor, ...]
+    supported: bool = True
     elapsed: float = 0.0
 
 
@@ -196,11 +227,19 @@ class Throttled(_Message, frozen=True, tag=True):
 
 
 Ended: TypeAlias = (
-    Resolved | Probed | ManifestRead | ConfigRead | BlobMounted | BlobCopied | ManifestWritten | CommandFailed
+    Resolved
+    | Probed
+    | ManifestRead
+    | ConfigRead
+    | ReferrersListed
+    | BlobMounted
+    | BlobCopied
+    | ManifestWritten
+    | CommandFailed
 )
 """An event that ends a command."""
 
-Event: TypeAlias = JobAdded | JobCancelled | TagsListed | Throttled | Ended
+Event: TypeAlias = JobAdded | JobCancelled | TagsListed | SourceListed | Throttled | Ended
 
 
 def encode(message: Event | Command) -> bytes:

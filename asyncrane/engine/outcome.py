@@ -8,19 +8,23 @@ import msgspec
 
 from asyncrane.errors import Failure
 
-Status: TypeAlias = Literal["copied", "tagged", "equal", "skipped", "failed", "cancelled"]
+Status: TypeAlias = Literal["copied", "tagged", "equal", "skipped", "conflict", "failed", "cancelled"]
 
 
 class TargetOutcome(msgspec.Struct, frozen=True, omit_defaults=True):
     """What became of one destination.
 
     ``copied``: the manifest was written; ``tagged``: it was there, the tag was written; ``equal``: it was there under
-    this tag; ``skipped``: the tag exists and no-clobber was asked for; ``failed``; ``cancelled``.
+    this tag; ``skipped``: the tag exists and is not to be moved; ``conflict``: the tag exists, names something else and
+    the rule or the registry forbids to move it; ``failed``; ``cancelled``. ``before`` is the digest that the tag named
+    when it was looked at (empty: none, or not asked), ``referrers`` how many attached manifests were written with it.
     """
 
     destination: str
     status: Status
     failure: Failure | None = None
+    before: str = ""
+    referrers: int = 0
 
 
 class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -48,6 +52,20 @@ class TransferView(msgspec.Struct, frozen=True):
     destinations: tuple[str, ...]
 
 
+class RegistryView(msgspec.Struct, frozen=True):
+    """One registry at one moment: requests by ``"METHOD kind"``, body bytes over the wire, attempts after the first,
+    commands under way, the limit in use (0: none yet), seconds it is parked for.
+    """
+
+    requests: dict[str, int] = {}
+    sent: int = 0
+    received: int = 0
+    retries: int = 0
+    busy: int = 0
+    limit: int = 0
+    parked: float = 0.0
+
+
 class Statistics(msgspec.Struct, omit_defaults=False):
     """Counts of everything an engine has done so far; bytes are bytes of blobs.
 
@@ -69,6 +87,8 @@ class Statistics(msgspec.Struct, omit_defaults=False):
     bytes_written: int = 0
     bytes_mounted: int = 0
     bytes_existing: int = 0
+    referrers_written: int = 0
+    registries: dict[str, RegistryView] = {}
     requests: dict[str, dict[str, int]] = {}
     transfers: tuple[TransferView, ...] = ()
     parked: dict[str, float] = {}

@@ -9,9 +9,10 @@ from typing import Protocol, TypeAlias
 import msgspec
 from anyio.abc import TaskGroup
 
-from asyncrane.abc import Place, Sink, Source
+from asyncrane.abc import Attached, Place, Sink, Source
 from asyncrane.engine.job import Job
 from asyncrane.engine.messages import (
+    Asking,
     BlobCopied,
     BlobMounted,
     CommandFailed,
@@ -23,6 +24,7 @@ from asyncrane.engine.messages import (
     JobAdded,
     JobCancelled,
     Landing,
+    ListReferrers,
     ManifestRead,
     ManifestWritten,
     MountBlob,
@@ -30,10 +32,12 @@ from asyncrane.engine.messages import (
     Probed,
     ReadConfig,
     ReadManifest,
+    ReferrersListed,
     Resolve,
     Resolved,
     Work,
     WriteManifest,
+    Writing,
 )
 from asyncrane.engine.outcome import Outcome, Statistics, TransferView
 from asyncrane.engine.scheduler import Scheduler
@@ -99,29 +103,37 @@ class LocalExecutor:
         return event
 
     async def _execute(self, command: Work, started: float) -> Ended:
-        stores = self._stores
+        event = await (self._write(command) if isinstance(command, Writing) else self._read(command))
+        return msgspec.structs.replace(event, elapsed=time.perf_counter() - started)
+
+    async def _write(self, command: Writing) -> Ended:
         match command:
             case CopyBlob():
-                landings = await self._copy(command)
-                return BlobCopied(command.id, landings, time.perf_counter() - started)
+                return BlobCopied(command.id, await self._copy(command))
             case MountBlob():
-                mounted = await stores.sink(command.place).mount(command.blob, command.donor)
-                return BlobMounted(command.id, mounted, time.perf_counter() - started)
+                return BlobMounted(
+                    command.id, await self._stores.sink(command.place).mount(command.blob, command.donor)
+                )
             case WriteManifest():
-                await stores.sink(command.place).publish(command.manifest, command.tag)
-                return ManifestWritten(command.id, time.perf_counter() - started)
+                await self._stores.sink(command.place).publish(command.manifest, command.tag)
+                return ManifestWritten(command.id)
+
+    async def _read(self, command: Asking) -> Ended:
+        if isinstance(command, Probe):
+            return Probed(command.id, await self._stores.sink(command.place).probe(command.identifier))
+        source = self._stores.source(command.place)
+        match command:
             case ReadManifest():
-                manifest = await stores.source(command.place).manifest(command.identifier)
-                return ManifestRead(command.id, manifest, time.perf_counter() - started)
+                return ManifestRead(command.id, await source.manifest(command.identifier))
             case Resolve():
-                found = await stores.source(command.place).resolve(command.identifier)
-                return Resolved(command.id, found, time.perf_counter() - started)
-            case Probe():
-                there = await stores.sink(command.place).probe(command.identifier)
-                return Probed(command.id, there, time.perf_counter() - started)
+                return Resolved(command.id, await source.resolve(command.identifier))
             case ReadConfig():
-                platform = await _platform(stores.source(command.place), command.blob)
-                return ConfigRead(command.id, platform, time.perf_counter() - started)
+                return ConfigRead(command.id, await _platform(source, command.blob))
+            case ListReferrers() if isinstance(source, Attached):
+                attached, supported = await source.attached(command.subject, fallback=command.fallback)
+                return ReferrersListed(command.id, attached, supported)
+            case ListReferrers():  # a store that keeps no such things
+                return ReferrersListed(command.id, (), supported=False)
 
     async def _copy(self, command: CopyBlob) -> tuple[Landing, ...]:
         meter = self._meters[command.id] = _Meter(command)

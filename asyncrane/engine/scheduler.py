@@ -38,6 +38,7 @@ from asyncrane.engine.messages import (
     JobCancelled,
     Probe,
     Probed,
+    SourceListed,
     TagsListed,
     Throttled,
 )
@@ -80,6 +81,8 @@ class Scheduler:
                 self._intake.listed(event)
                 if event.tags is None:
                     self._absent.add(event.place)
+            case SourceListed():
+                pass
             case Throttled():
                 self.budget.limit(event.site).congested()
             case _:

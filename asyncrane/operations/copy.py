@@ -242,7 +242,7 @@ def _make(
         tag=tag,
         digest=digest,
         platforms=wishes.platforms,
-        clobber=wishes.clobber,
+        overwrite="if-different" if wishes.clobber else "if-missing",
         nondistributable=wishes.nondistributable,
     )
 

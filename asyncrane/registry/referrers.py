@@ -50,6 +50,21 @@ async def referrers(
     return tuple(d for d in found if not artifact_type or d.artifact_type == artifact_type)
 
 
+async def attached(
+    origin: Origin, path: str, subject: Digest, *, fallback: bool, scopes: Sequence[str] = ()
+) -> tuple[tuple[Descriptor, ...], bool]:
+    """The manifests attached to ``subject``, and whether the registry has the referrers API; without it ``fallback``
+    reads the tag that stands in for it.
+    """
+    scopes = scopes or (pull_scope(path),)
+    found = None
+    if origin.capabilities.referrers is not False:
+        found = await _ask(origin, path, subject, "", scopes)
+    if found is not None:
+        return tuple(found), True
+    return tuple(await _fallback(origin, path, subject, scopes)) if fallback else (), False
+
+
 async def announce(origin: Origin, path: str, manifest: Manifest, said: Mapping[str, str]) -> None:
     """After the push of ``manifest``, answered with the headers ``said``: make it known to its subject's referrers.
 

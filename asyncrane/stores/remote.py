@@ -10,7 +10,7 @@ from asyncrane.oci.digest import Digest
 from asyncrane.oci.manifest import Manifest
 from asyncrane.oci.reference import Repository
 from asyncrane.registry import blobs, listing, manifests
-from asyncrane.registry.referrers import announce, referrers
+from asyncrane.registry.referrers import announce, attached, referrers
 from asyncrane.registry.uploads import Uploads
 from asyncrane.transport.challenge import push_scope
 from asyncrane.transport.origin import Origin
@@ -65,6 +65,10 @@ class Remote:
     async def referrers(self, subject: Digest, *, artifact_type: str = "") -> tuple[Descriptor, ...]:
         """The manifests attached to ``subject``, those of ``artifact_type`` if that is given."""
         return await referrers(self._origin, self._path, subject, artifact_type=artifact_type)
+
+    async def attached(self, subject: Digest, *, fallback: bool = True) -> tuple[tuple[Descriptor, ...], bool]:
+        """As :meth:`asyncrane.abc.Attached.attached`."""
+        return await attached(self._origin, self._path, subject, fallback=fallback)
 
     # to write to
 

@@ -202,7 +202,7 @@ def test_no_clobber_leaves_a_tag_that_is_there() -> None:
     world = World()
     world.fill(SOURCE, "1", image("x", ["l1"]))
     world.fill(TARGET, "1", image("old", ["l0"]))
-    world.feed(JobAdded(job(clobber=False)))
+    world.feed(JobAdded(job(overwrite="if-missing")))
     world.run()
     assert statuses(world, job()) == ["skipped"]
     assert not [c for c in world.commands if isinstance(c, WriteManifest | CopyBlob | ReadManifest)]

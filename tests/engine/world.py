@@ -22,6 +22,7 @@ from asyncrane.engine.messages import (
     Event,
     Finish,
     Landing,
+    ListReferrers,
     ManifestRead,
     ManifestWritten,
     MountBlob,
@@ -29,6 +30,7 @@ from asyncrane.engine.messages import (
     Probed,
     ReadConfig,
     ReadManifest,
+    ReferrersListed,
     Resolve,
     Resolved,
     Work,
@@ -40,6 +42,7 @@ from asyncrane.engine.outcome import Outcome
 from asyncrane.engine.scheduler import Scheduler
 from asyncrane.errors import Failure
 from asyncrane.oci import media
+from asyncrane.oci.descriptor import Descriptor
 from asyncrane.oci.digest import Digest
 from asyncrane.oci.manifest import Manifest
 from asyncrane.oci.platform import Platform
@@ -90,6 +93,7 @@ class World:
         self.outcomes: dict[int, Outcome] = {}
         self.commands: list[Command] = []
         self.refuse_mounts = False
+        self.referrers: dict[tuple[Place, Digest], tuple[Descriptor, ...]] = {}
         self.broken: set[Digest] = set()
         self.denied: set[Place] = set()
         self.platform: Platform | None = Platform("linux", "amd64")
@@ -139,6 +143,8 @@ class World:
                 return self._look(command)
             case ReadConfig():
                 return ConfigRead(command.id, self.platform, 0.001)
+            case ListReferrers():
+                return ReferrersListed(command.id, self.referrers.get((command.place, command.subject), ()))
             case MountBlob():
                 return BlobMounted(command.id, self._mount(command), 0.001)
             case CopyBlob():

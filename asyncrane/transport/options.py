@@ -1,0 +1,35 @@
+"""What is known about one registry before it is talked to: ``registries`` of a mirror file, flags of a command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from asyncrane.auth.credentials import Credential
+
+OnMissing: TypeAlias = Literal["fail", "create"] | tuple[str, ...]
+"""What to do about a repository that a push finds missing: nothing, create it (registries we know), run a command."""
+
+
+class RegistryOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How one registry is talked to.
+
+    ``rate`` is bytes a second in each direction; ``requests`` and ``streams`` how many short requests and blob streams
+    run at once (``None``: adapts); ``mirrors`` are registries asked first when reading; ``helper`` names a
+    ``docker-credential-<helper>`` program.
+    """
+
+    credential: Credential | None = None
+    helper: str | None = None
+    insecure: bool = False
+    plain_http: bool = False
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+    rate: int | None = None
+    requests: int | None = None
+    streams: int | None = None
+    mirrors: tuple[str, ...] = ()
+    on_missing: OnMissing = "fail"
