@@ -19,22 +19,42 @@ from asyncrane.oci.select import check_image, pick, strip
 
 ASK = 5
 
+_IMMUTABLE = frozenset({400, 403, 405, 409, 412})
+"""How registries refuse to move an immutable tag: ECR 400, Harbor 412, others 403, 405, 409."""
+
 
 class Delivery:
     """One destination of one job."""
 
-    __slots__ = ("_state", "outcome", "present", "target")
+    __slots__ = ("_state", "attached", "kind", "outcome", "present", "same", "target")
 
     def __init__(self, state: JobState, target: Target) -> None:
         self._state = state
         self.target = target
         self.present: Digest | None = None
+        self.kind = ""
+        self.same = False
+        self.attached = 0
         self.outcome: TargetOutcome | None = None
 
     @property
     def job(self) -> Job:
         """The job it belongs to."""
         return self._state.job
+
+    @property
+    def place(self) -> Place:
+        """Where it goes."""
+        return self.target.place
+
+    @property
+    def source(self) -> Place:
+        """Where it comes from."""
+        return self._state.job.source
+
+    def origin(self, blob: Digest) -> Place:
+        """Where one of its blobs comes from."""
+        return self._state.origins.get(blob, self._state.job.source)
 
     @property
     def live(self) -> bool:
@@ -49,28 +69,35 @@ class Delivery:
         """The manifest will not come."""
         self.end("failed", failure)
 
+    def refused(self, failure: Failure) -> None:
+        """The tag was not written: a tag that exists may be one that the registry lets nobody move (G5)."""
+        immutable = self.present is not None and failure.status in _IMMUTABLE
+        self.end("conflict" if immutable else "failed", failure)
+
     def refuse_to_move(self, overwrite: Overwrite) -> None:
         """The tag names something else: end, if it is not to be moved."""
         if overwrite == "if-missing":
             self.end("skipped")
         elif overwrite == "never":
-            self.end("conflict")
+            text = f"{self.target} names {self.present!s}, and is never to be moved"
+            self.end("conflict", Failure("TagExists", text))
 
     def end(self, status: Status, failure: Failure | None = None) -> None:
         """It has ended; the last one ends the job."""
         if self.outcome is None:
             before = str(self.present or "")
-            self.outcome = TargetOutcome(str(self.target), status, failure, before)
+            self.outcome = TargetOutcome(str(self.target), status, failure, before, self.attached)
             self._state.ended()
 
 
 class JobState:
     """One job under way."""
 
-    __slots__ = ("_on_end", "deliveries", "digest", "job", "media_type", "notes", "questions")
+    __slots__ = ("_on_end", "deliveries", "digest", "job", "media_type", "notes", "origins", "questions")
 
     def __init__(self, job: Job, on_end: Callable[[JobState], None]) -> None:
         self.job = job
+        self.origins = dict(job.origins)
         self.deliveries = [Delivery(self, target) for target in job.targets]
         self.digest: Digest | None = job.digest
         self.media_type = ""
@@ -83,13 +110,22 @@ class JobState:
         """The destinations that have not ended."""
         return [d for d in self.deliveries if d.live]
 
+    @property
+    def unlike(self) -> list[Delivery]:
+        """The destinations that have something else, or nothing."""
+        return [d for d in self.deliveries if d.live and not d.same]
+
+    def wanting(self) -> bool:
+        """Whether any destination still has to get the image."""
+        return any(d.live and not d.same for d in self.deliveries)
+
     def live(self) -> bool:
         """Whether any destination has not ended."""
         return any(d.live for d in self.deliveries)
 
     def lost(self, failure: Failure) -> None:
         """Nothing can be delivered."""
-        for delivery in self.open:
+        for delivery in self.unlike:
             delivery.lost(failure)
 
     def ended(self) -> None:
@@ -111,12 +147,14 @@ class Intake:
         queue: Queue,
         reading: Reading,
         deliver: Callable[[Delivery, Manifest], None],
+        follow: Callable[[Delivery, Digest, str, Callable[[], None]], None],
         finish: Callable[[Finish], None],
         statistics: Statistics,
     ) -> None:
         self._queue = queue
         self._reading = reading
         self._deliver = deliver
+        self._follow = follow
         self._finish = finish
         self._count = statistics
         self._jobs: dict[int, JobState] = {}
@@ -158,7 +196,8 @@ class Intake:
 
         def ended(event: Ended) -> None:
             if isinstance(event, Probed):
-                delivery.present = event.descriptor.digest if event.descriptor else None
+                if event.descriptor is not None:
+                    delivery.present, delivery.kind = event.descriptor.digest, event.descriptor.media_type
             elif isinstance(event, CommandFailed):
                 delivery.lost(event.failure)
             self._answered(state)
@@ -203,15 +242,15 @@ class Intake:
             for delivery in state.open:
                 if delivery.present and delivery.target.tag and state.job.overwrite == "if-missing":
                     delivery.end("skipped")
-        if not state.live():
+        if not state.wanting():
             return
         if state.digest:
             self._reading.by_digest(
-                state.job.source, state.digest, lambda m: self._root(state, m), state.lost, state.live
+                state.job.source, state.digest, lambda m: self._root(state, m), state.lost, state.wanting
             )
         else:
             self._reading.by_tag(
-                state.job.source, state.job.identifier, lambda m: self._root(state, m), state.lost, state.live
+                state.job.source, state.job.identifier, lambda m: self._root(state, m), state.lost, state.wanting
             )
 
     def _root(self, state: JobState, root: Manifest) -> None:
@@ -258,20 +297,27 @@ class Intake:
     def _chosen(self, state: JobState, root: Manifest) -> None:
         state.digest, state.media_type = root.digest, root.media_type
         self._compare(state, root.digest)
-        for delivery in state.open:
+        for delivery in state.unlike:
             self._deliver(delivery, root)
 
-    @staticmethod
-    def _compare(state: JobState, digest: Digest) -> None:
-        for delivery in state.open:
+    def _compare(self, state: JobState, digest: Digest) -> None:
+        for delivery in state.unlike:
             target = delivery.target
             if target.digest and target.digest != digest:
                 text = f"{target}: the image is {digest!s}, another digest than the destination names"
                 delivery.lost(Failure("ContentError", text))
             elif delivery.present == digest and state.job.overwrite != "always":
-                delivery.end("equal")
+                self._equal(state, delivery, digest)
             elif delivery.present and target.tag:
                 delivery.refuse_to_move(state.job.overwrite)
+
+    def _equal(self, state: JobState, delivery: Delivery, digest: Digest) -> None:
+        """Nothing to do but for what may have been attached since."""
+        delivery.same = True
+        if state.job.referrers:
+            self._follow(delivery, digest, state.media_type or delivery.kind, lambda: delivery.end("equal"))
+        else:
+            delivery.end("equal")
 
     def _end(self, state: JobState) -> None:
         if self._jobs.pop(state.job.id, None) is None:

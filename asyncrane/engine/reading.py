@@ -30,12 +30,17 @@ class _Reader:
         self.live = live
 
 
+_KEPT = 64 * 1024 * 1024
+"""Bytes of manifests that are kept for whoever asks next; the oldest go first."""
+
+
 class Reading:
-    """All manifests read so far and those on their way."""
+    """The manifests on their way, and the last of those that were read."""
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
         self._known: dict[Digest, Manifest] = {}
+        self._kept = 0
         self._failed: dict[tuple[Digest, Place], Failure] = {}
         self._readers: dict[Digest, list[_Reader]] = {}
 
@@ -56,7 +61,7 @@ class Reading:
 
         def ended(event: Ended) -> None:
             if isinstance(event, ManifestRead):
-                then(self._known.setdefault(event.manifest.digest, event.manifest))
+                then(self._keep(event.manifest))
             elif isinstance(event, CommandFailed):
                 lost(event.failure)
 
@@ -83,6 +88,14 @@ class Reading:
         """Let what could not be read be asked for again."""
         self._failed.clear()
 
+    def _keep(self, manifest: Manifest) -> Manifest:
+        known = self._known.setdefault(manifest.digest, manifest)
+        if known is manifest:
+            self._kept += manifest.size
+            while self._kept > _KEPT and len(self._known) > 1:
+                self._kept -= self._known.pop(next(iter(self._known))).size
+        return known
+
     def _push(self, place: Place, digest: Digest) -> None:
         def make(number: int) -> Work | None:
             if any(reader.live() for reader in self._readers[digest]):
@@ -95,7 +108,7 @@ class Reading:
     def _ended(self, place: Place, digest: Digest, event: Ended) -> None:
         readers = self._readers.pop(digest)
         if isinstance(event, ManifestRead):
-            self._known[digest] = event.manifest
+            self._keep(event.manifest)
             for reader in readers:
                 reader.then(event.manifest)
         elif isinstance(event, CommandFailed):

@@ -25,6 +25,7 @@ Rules that hold at every moment, whatever order the events come in:
 from __future__ import annotations
 
 from asyncrane.abc import Place
+from asyncrane.engine.attaching import Attaching
 from asyncrane.engine.budget import Budget
 from asyncrane.engine.intake import Delivery, Intake
 from asyncrane.engine.messages import (
@@ -66,7 +67,15 @@ class Scheduler:
         self._reading = Reading(self.queue)
         self._finished: list[Finish] = []
         self._absent: set[Place] = set()
-        self._intake = Intake(self.queue, self._reading, self._deliver, self._finished.append, self._count)
+        self._attaching = Attaching(self.queue, self._reading, self._shipping, self._ship_attached, self._count)
+        self._intake = Intake(
+            self.queue,
+            self._reading,
+            self._deliver,
+            self._attaching.follow_digest,
+            self._finished.append,
+            self._count,
+        )
 
     def feed(self, event: Event) -> list[Command]:
         """Take in one event; the answer is everything that may start now because of it."""
@@ -82,7 +91,7 @@ class Scheduler:
                 if event.tags is None:
                     self._absent.add(event.place)
             case SourceListed():
-                pass
+                self._attaching.listed(event)
             case Throttled():
                 self.budget.limit(event.site).congested()
             case _:
@@ -122,7 +131,16 @@ class Scheduler:
     def _deliver(self, delivery: Delivery, root: Manifest) -> None:
         changed = delivery.present is not None
         shipment = self._ship(delivery, root, changed=changed)
-        self._shipping.deliver(shipment, delivery.target.tag, delivery)
+        if delivery.job.referrers:
+            # what is attached comes first: whoever sees the tag sees its signatures
+            self._attaching.follow(
+                delivery, root, lambda: self._shipping.deliver(shipment, delivery.target.tag, delivery)
+            )
+        else:
+            self._shipping.deliver(shipment, delivery.target.tag, delivery)
+
+    def _ship_attached(self, delivery: Delivery, manifest: Manifest) -> Shipment:
+        return self._ship(delivery, manifest, changed=False)
 
     def _ship(self, delivery: Delivery, manifest: Manifest, *, changed: bool) -> Shipment:
         place = delivery.target.place
@@ -137,12 +155,17 @@ class Scheduler:
         for blob in shipment.manifest.blobs():
             if media.is_nondistributable(blob.media_type) and not job.nondistributable:
                 continue
+            origin = delivery.origin(blob.digest)
+            if origin == place:
+                continue
             shipment.missing += 1
-            if not self._placing.need(place, blob, job.source, shipment, eager=eager):
+            if not self._placing.need(place, blob, origin, shipment, eager=eager):
                 shipment.missing -= 1
             if shipment.failure:
                 return
         for child in shipment.manifest.children():
+            if self._shipping.has(place, child.digest):
+                continue
             shipment.missing += 1
             if changed:
                 self._ask_for_child(shipment, delivery, child)

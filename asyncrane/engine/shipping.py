@@ -36,6 +36,10 @@ class Delivery(Protocol):
         """It will not come."""
         ...
 
+    def refused(self, failure: Failure) -> None:
+        """It was not written under the tag asked for."""
+        ...
+
 
 class Shipment:
     """One manifest at one place; waits for blobs and children through :meth:`arrived` and :meth:`lost`."""
@@ -103,6 +107,11 @@ class Shipping:
         self._count = statistics
         self._shipments: dict[tuple[Place, Digest], Shipment] = {}
         self._failed: list[Shipment] = []
+        self._stored: dict[Place, set[Digest]] = {}
+
+    def has(self, place: Place, digest: Digest) -> bool:
+        """Whether the manifest was stored at ``place`` before, with everything it names."""
+        return digest in self._stored.get(place, ())
 
     def shipment(self, place: Place, manifest: Manifest, fill: Callable[[Shipment], None]) -> Shipment:
         """The shipment of ``manifest`` to ``place``; a new one is filled with what it has to wait for by ``fill``, and
@@ -111,7 +120,9 @@ class Shipping:
         found = self._shipments.get((place, manifest.digest))
         if found is None or found.abandoned:
             found = self._shipments[place, manifest.digest] = Shipment(self, place, manifest)
-            fill(found)
+            found.stored = self.has(place, manifest.digest)
+            if not found.stored:
+                fill(found)
         return found
 
     def deliver(self, shipment: Shipment, tag: str | None, delivery: Delivery) -> None:
@@ -119,18 +130,20 @@ class Shipping:
         if shipment.failure:
             delivery.lost(shipment.failure)
             return
+        if tag is None and shipment.stored:
+            delivery.written(existed=True)
+            self._retire(shipment)
+            return
         shipment.deliveries.append((tag, delivery))
         if shipment.fresh:
             self._first(shipment)
         elif shipment.missing == 0:
-            if tag is None and shipment.stored:
-                self._settle(shipment)
-            else:
-                self._write(shipment, tag, delivery if tag else None)
+            self._write(shipment, tag, delivery if tag else None)
 
     def attach(self, shipment: Shipment, parent: Shipment) -> None:
         """``parent`` waits until it is stored."""
         if shipment.stored:
+            self._retire(shipment)
             return
         parent.missing += 1
         shipment.parents.append(parent)
@@ -191,8 +204,9 @@ class Shipping:
             self.fail(shipment, failure)
             return
         shipment.forget(tag, delivery)
-        delivery.lost(failure)
+        delivery.refused(failure)
         self._write_for_the_rest(shipment)
+        self._retire(shipment)
 
     def _write_for_the_rest(self, shipment: Shipment) -> None:
         """No tag brought it there, but somebody needs it by digest."""
@@ -208,6 +222,15 @@ class Shipping:
         for tag, delivery in [d for d in shipment.deliveries if d[0] is None]:
             shipment.forget(tag, delivery)
             delivery.written(existed=False)
+        self._retire(shipment)
+
+    def _retire(self, shipment: Shipment) -> None:
+        """Stored and wanted by nobody now: that it is there is all that has to be remembered."""
+        key = (shipment.place, shipment.manifest.digest)
+        idle = not (shipment.writing or shipment.deliveries or shipment.parents)
+        if shipment.stored and idle and self._shipments.get(key) is shipment:
+            self._stored.setdefault(shipment.place, set()).add(shipment.manifest.digest)
+            del self._shipments[key]
 
     def _write(self, shipment: Shipment, tag: str | None, delivery: Delivery | None) -> None:
         shipment.writing += 1
@@ -223,6 +246,8 @@ class Shipping:
         if shipment.failure or not wanted:
             shipment.writing -= 1
             if delivery is not None and shipment.failure is None:
+                shipment.forget(tag, delivery)
                 self._write_for_the_rest(shipment)
+                self._retire(shipment)
             return None
         return WriteManifest(number, shipment.place, shipment.manifest, tag)

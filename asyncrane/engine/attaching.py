@@ -1,0 +1,322 @@
+"""What is attached to manifests goes where they go: referrers (distribution-spec, "Listing Referrers"), with or without
+the API, and cosign's ``.sig``, ``.att`` and ``.sbom`` tags; also what is attached to children and to attachments.
+
+Each subject is asked about once per source, and taken care of once per destination. Nothing attached is taken for
+"nothing" unless the source said so clearly (F3).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
+
+from asyncrane.abc import Place, Site
+from asyncrane.engine.intake import Delivery
+from asyncrane.engine.messages import (
+    CommandFailed,
+    Ended,
+    ListReferrers,
+    Probe,
+    Probed,
+    ReferrersListed,
+    Resolve,
+    Resolved,
+    SourceListed,
+)
+from asyncrane.engine.outcome import Statistics
+from asyncrane.engine.queue import Queue
+from asyncrane.engine.reading import READ, Live, Lost, Reading
+from asyncrane.engine.shipping import Shipment, Shipping
+from asyncrane.errors import Failure
+from asyncrane.oci import media
+from asyncrane.oci.digest import Digest
+from asyncrane.oci.manifest import Manifest
+
+_SUFFIXES = ("sig", "att", "sbom")
+_DIGEST_TAG = re.compile(r"(sha256-[0-9a-f]{64})(\..+)?")
+
+
+Ship: TypeAlias = Callable[[Delivery, Manifest], Shipment]
+Found: TypeAlias = Callable[[tuple[Digest, ...]], None]
+
+
+class _Join:
+    """Waits for several things: calls ``then`` when all have come, or ``lost`` once."""
+
+    __slots__ = ("_lost", "_open", "_then", "failed", "live")
+
+    def __init__(self, then: Callable[[], None], lost: Lost, live: Live) -> None:
+        self._then = then
+        self._lost = lost
+        self._open = 1
+        self.live = live
+        self.failed = False
+
+    def expect(self) -> None:
+        self._open += 1
+
+    def arrived(self) -> None:
+        self._open -= 1
+        if not self._open and not self.failed:
+            self._then()
+
+    def lost(self, failure: Failure) -> None:
+        if not self.failed:
+            self.failed = True
+            self._lost(failure)
+
+
+class _Carrier:
+    """The wish to have one attachment at a place."""
+
+    __slots__ = ("_delivery", "_join", "_written")
+
+    def __init__(self, join: _Join, delivery: Delivery, written: Callable[[], None]) -> None:
+        self._join = join
+        self._delivery = delivery
+        self._written = written
+
+    @property
+    def live(self) -> bool:
+        return self._join.live() and not self._join.failed
+
+    def written(self, *, existed: bool) -> None:
+        self._delivery.attached += 1
+        self._written()
+        self._join.arrived()
+
+    def lost(self, failure: Failure) -> None:
+        self._join.lost(failure)
+
+    refused = lost
+
+
+class Attaching:
+    """All attachments of all jobs. ``ship`` makes the shipment of a manifest to where a delivery goes."""
+
+    def __init__(self, queue: Queue, reading: Reading, shipping: Shipping, ship: Ship, statistics: Statistics) -> None:
+        self._queue = queue
+        self._reading = reading
+        self._shipping = shipping
+        self._ship = ship
+        self._count = statistics
+        self._tags: dict[Place, dict[str, tuple[str, ...]]] = {}
+        self._api: dict[Site, bool] = {}
+        self._lists: dict[tuple[Place, Digest], tuple[Digest, ...]] = {}
+        self._asking: dict[tuple[Place, Digest], list[tuple[Found, Lost, Live]]] = {}
+        self._errands: dict[tuple[Place, Digest], list[_Join]] = {}
+        self._done: dict[Place, set[Digest]] = {}
+
+    def listed(self, event: SourceListed) -> None:
+        """All tags of a source are known: those that stand for digests tell what is attached."""
+        found: dict[str, tuple[str, ...]] = {}
+        for tag in event.tags:
+            if (match := _DIGEST_TAG.fullmatch(tag)) is not None:
+                found[match[1]] = (*found.get(match[1], ()), tag)
+        self._tags[event.place] = found
+
+    def follow(self, delivery: Delivery, root: Manifest, then: Callable[[], None]) -> None:
+        """Call ``then`` when everything attached to ``root`` and to what it lists is where ``delivery`` goes."""
+        join = _Join(then, delivery.lost, lambda: delivery.live)
+        self._tree(delivery, root, join)
+        join.arrived()
+
+    def follow_digest(self, delivery: Delivery, digest: Digest, media_type: str, then: Callable[[], None]) -> None:
+        """The same for a manifest that is there already; an index is read only where anything may be attached."""
+        if media_type not in media.INDEXES:
+            join = _Join(then, delivery.lost, lambda: delivery.live)
+            self._subject(delivery, digest, join, wait=True)
+            join.arrived()
+            return
+
+        def root_done() -> None:
+            source = delivery.source
+            if self._api.get(source.site) is False and not self._tags.get(source, True):
+                then()
+                return
+            self._reading.by_digest(
+                source, digest, lambda m: self.follow(delivery, m, then), delivery.lost, lambda: delivery.live
+            )
+
+        join = _Join(root_done, delivery.lost, lambda: delivery.live)
+        self._subject(delivery, digest, join, wait=True)
+        join.arrived()
+
+    def _tree(self, delivery: Delivery, manifest: Manifest, join: _Join) -> None:
+        self._subject(delivery, manifest.digest, join, wait=True)
+        for child in manifest.children():
+            if child.media_type in media.INDEXES:
+                join.expect()
+                self._branch(delivery, child.digest, join)
+            else:
+                self._subject(delivery, child.digest, join, wait=True)
+
+    def _branch(self, delivery: Delivery, digest: Digest, join: _Join) -> None:
+        def then(manifest: Manifest) -> None:
+            self._tree(delivery, manifest, join)
+            join.arrived()
+
+        self._reading.by_digest(delivery.source, digest, then, join.lost, join.live)
+
+    def _subject(self, delivery: Delivery, digest: Digest, join: _Join, *, wait: bool) -> None:
+        """Everything attached to one manifest. An errand that is under way is waited for, unless it may be waiting for
+        this one: what a registry says is attached could go round in circles.
+        """
+        key = (delivery.place, digest)
+        if digest in self._done.get(delivery.place, ()) or (key in self._errands and not wait):
+            return
+        join.expect()
+        if key in self._errands:
+            self._errands[key].append(join)
+            return
+        errand = self._errands[key] = [join]
+        inner = _Join(
+            lambda: self._ended(key),
+            lambda failure: self._failed(key, failure),
+            lambda: any(waiting.live() for waiting in errand),
+        )
+
+        def then(found: tuple[Digest, ...]) -> None:
+            for attached in found:
+                inner.expect()
+                self._carry(delivery, digest, attached, inner)
+            self._cosign(delivery, digest, inner)
+            inner.arrived()
+
+        self._list(delivery.source, digest, then, inner.lost, inner.live)
+
+    def _ended(self, key: tuple[Place, Digest]) -> None:
+        self._done.setdefault(key[0], set()).add(key[1])
+        for join in self._errands.pop(key):
+            join.arrived()
+
+    def _failed(self, key: tuple[Place, Digest], failure: Failure) -> None:
+        for join in self._errands.pop(key):
+            join.lost(failure)
+
+    # asking the source
+
+    def _list(self, place: Place, subject: Digest, then: Found, lost: Lost, live: Live) -> None:
+        key = (place, subject)
+        tags = self._tags.get(place)
+        fallback = tags is None or _fallback(subject) in tags.get(_fallback(subject), ())
+        if (known := self._lists.get(key)) is not None:
+            then(known)
+        elif not fallback and self._api.get(place.site) is False:
+            then(())
+        else:
+            waiting = self._asking.setdefault(key, [])
+            waiting.append((then, lost, live))
+            if len(waiting) == 1:
+                self._ask(place, subject, fallback=fallback)
+
+    def _ask(self, place: Place, subject: Digest, *, fallback: bool) -> None:
+        key = (place, subject)
+
+        def make(number: int) -> ListReferrers | None:
+            if any(live() for _, _, live in self._asking[key]):
+                return ListReferrers(number, place, subject, fallback)
+            del self._asking[key]
+            return None
+
+        def ended(event: Ended) -> None:
+            waiting = self._asking.pop(key)
+            if isinstance(event, ReferrersListed):
+                self._api[place.site] = event.supported
+                found = self._lists[key] = tuple(dict.fromkeys(d.digest for d in event.referrers))
+                for then, _, _ in waiting:
+                    then(found)
+            elif isinstance(event, CommandFailed):
+                for _, lost, _ in waiting:
+                    lost(event.failure)
+
+        self._queue.push(make, ended, (place.site,), priority=READ)
+
+    # carrying
+
+    def _carry(self, delivery: Delivery, subject: Digest, attached: Digest, join: _Join) -> None:
+        """One referrer, and what is attached to it in turn."""
+        self._subject(delivery, attached, join, wait=False)
+        if delivery.present is None:
+            self._read(delivery, subject, attached, join)
+            return
+
+        def ended(event: Ended) -> None:
+            if isinstance(event, Probed) and event.descriptor is not None:
+                join.arrived()
+            else:
+                self._read(delivery, subject, attached, join)
+
+        self._queue.push(
+            lambda number: Probe(number, delivery.place, str(attached)) if join.live() else None,
+            ended,
+            (delivery.place.site,),
+            priority=READ,
+        )
+
+    def _read(self, delivery: Delivery, subject: Digest, attached: Digest, join: _Join) -> None:
+        def then(manifest: Manifest) -> None:
+            named = manifest.subject
+            if named is None or named.digest != subject:  # the list was wrong: it is attached to something else (F5)
+                join.arrived()
+            else:
+                self._send(delivery, manifest, None, join)
+
+        self._reading.by_digest(delivery.source, attached, then, join.lost, join.live)
+
+    def _cosign(self, delivery: Delivery, subject: Digest, join: _Join) -> None:
+        """Attachments by tag: those that the source's list has, or, without a list, those that cosign would make."""
+        listed = self._tags.get(delivery.source)
+        name = _fallback(subject)
+        if listed is None:
+            candidates: Iterable[str] = (f"{name}.{suffix}" for suffix in _SUFFIXES)
+        else:
+            candidates = (tag for tag in listed.get(name, ()) if tag != name)
+        for tag in candidates:
+            join.expect()
+            self._resolve(delivery, tag, join)
+
+    def _resolve(self, delivery: Delivery, tag: str, join: _Join) -> None:
+        def ended(event: Ended) -> None:
+            if isinstance(event, Resolved):
+                self._compare(delivery, tag, event.descriptor.digest, join)
+            elif isinstance(event, CommandFailed) and event.failure.kind == "NotFound":
+                join.arrived()
+            elif isinstance(event, CommandFailed):
+                join.lost(event.failure)
+
+        self._queue.push(
+            lambda number: Resolve(number, delivery.source, tag) if join.live() else None,
+            ended,
+            (delivery.source.site,),
+            priority=READ,
+        )
+
+    def _compare(self, delivery: Delivery, tag: str, digest: Digest, join: _Join) -> None:
+        def ended(event: Ended) -> None:
+            if isinstance(event, Probed) and event.descriptor is not None and event.descriptor.digest == digest:
+                join.arrived()
+            else:
+                self._reading.by_digest(
+                    delivery.source, digest, lambda m: self._send(delivery, m, tag, join), join.lost, join.live
+                )
+
+        self._queue.push(
+            lambda number: Probe(number, delivery.place, tag) if join.live() else None,
+            ended,
+            (delivery.place.site,),
+            priority=READ,
+        )
+
+    def _send(self, delivery: Delivery, manifest: Manifest, tag: str | None, join: _Join) -> None:
+        carrier = _Carrier(join, delivery, self._written)
+        self._shipping.deliver(self._ship(delivery, manifest), tag, carrier)
+
+    def _written(self) -> None:
+        self._count.referrers_written += 1
+
+
+def _fallback(subject: Digest) -> str:
+    """The tag that stands in for the referrers API (distribution-spec, "Referrers Tag Schema")."""
+    return f"{subject.algorithm[:32]}-{subject.hex[:64]}"
