@@ -11,14 +11,18 @@ from typing import Any, Self
 
 import anyio
 import msgspec
+from anyio.abc import TaskGroup
 
 from asyncrane.abc import Place, Sink, Site, Source
 from asyncrane.auth.credentials import Credential
 from asyncrane.auth.keychain import DefaultKeychain, FixedKeychain, Keychain
 from asyncrane.engine.job import Job
-from asyncrane.engine.messages import Event, TagsListed, Throttled
+from asyncrane.engine.journaled import JournaledExecutor, Log
+from asyncrane.engine.messages import Command, Event, SourceListed, TagsListed, Throttled
 from asyncrane.engine.outcome import Outcome, Statistics
-from asyncrane.engine.runner import LocalExecutor, Runner
+from asyncrane.engine.planning import PlanningExecutor, SiteCosts
+from asyncrane.engine.runner import Executor, LocalExecutor, Runner
+from asyncrane.engine.scheduler import Scheduler
 from asyncrane.oci.reference import Repository
 from asyncrane.stores.remote import Remote
 from asyncrane.transport.origin import Origin
@@ -40,6 +44,8 @@ class Session:
     :param retry_max_time: seconds that one request may take with all its attempts and waits
     :param stall_timeout: seconds without a byte after which a connection counts as broken
     :param trace: called with a line for every request and answer, secrets left out
+    :param journal: what the engine does is written there, and what it holds is not asked again
+    :param planning: ask only; nothing is written anywhere, and :attr:`costs` says what it would take
     """
 
     def __init__(  # noqa: PLR0913  (each is one fact about how to talk, and each has a default)
@@ -58,6 +64,8 @@ class Session:
         retry_max_time: float = 900.0,
         stall_timeout: float = 60.0,
         trace: Callable[[str], None] | None = None,
+        journal: Log | None = None,
+        planning: bool = False,
     ) -> None:
         self._pool = Pool(
             insecure=insecure,
@@ -80,14 +88,16 @@ class Session:
         self._stores: dict[Place, Any] = {}
         self._stack = AsyncExitStack()
         self._runner: Runner | None = None
-        self._executor = LocalExecutor(self)
+        self._local = LocalExecutor(self)
+        self._planning = PlanningExecutor(self, self._local) if planning else None
+        self._journal = journal
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._pool)
             tasks = await stack.enter_async_context(anyio.create_task_group())
             stack.callback(tasks.cancel_scope.cancel)
-            self._runner = Runner(self._executor, tasks, jobs=self._jobs)
+            self._runner = self._start(tasks)
             self._stack = stack.pop_all()
         return self
 
@@ -96,6 +106,22 @@ class Session:
     ) -> None:
         # the caller's error is not the task group's: told of it, the group would wrap it in an ExceptionGroup
         await self._stack.aclose()
+
+    def _start(self, tasks: TaskGroup) -> Runner:
+        executor: Executor = self._planning or self._local
+        if self._journal is not None:
+            executor = JournaledExecutor(executor, self._journal)
+        runner = Runner(executor, tasks, Scheduler(jobs=self._jobs))
+        if self._planning is not None:
+            runner.observe(self._planning.observe)
+        if self._journal is not None:
+            runner.observe(self._journal.record)
+        return runner
+
+    @property
+    def costs(self) -> dict[str, SiteCosts]:
+        """What all this would cost, by registry; nothing where it is really done."""
+        return self._planning.costs.sites() if self._planning is not None else {}
 
     @property
     def jobs(self) -> int | None:
@@ -172,8 +198,12 @@ class Session:
         """Tell the engine what tags a destination has (``None``: there is no such repository), to spare it asking."""
         self.runner.feed(TagsListed(place, tags, complete))
 
-    def observe(self, observer: Callable[[Event], None]) -> None:
-        """Let ``observer`` see every event of the engine."""
+    def source_listed(self, place: Place, tags: tuple[str, ...]) -> None:
+        """Tell the engine all tags of a source, to spare it asking what is attached by tag."""
+        self.runner.feed(SourceListed(place, tags))
+
+    def observe(self, observer: Callable[[Event | Command], None]) -> None:
+        """Let ``observer`` see every event and command of the engine."""
         self.runner.observe(observer)
 
     def statistics(self) -> Statistics:
@@ -189,7 +219,13 @@ class Session:
                 counts[kind] = counts.get(kind, 0) + number
             if origin.parked:
                 parked[registry] = max(origin.parked, parked.get(registry, 0.0))
-        return msgspec.structs.replace(self.runner.statistics(), requests=requests, parked=parked)
+        return msgspec.structs.replace(
+            self.runner.statistics(),
+            bytes_read=self._local.bytes_read,
+            transfers=self._local.transfers(),
+            requests=requests,
+            parked=parked,
+        )
 
     def __repr__(self) -> str:
         return f"Session({', '.join(sorted({name for name, _ in self._origins})) or 'no registry yet'})"

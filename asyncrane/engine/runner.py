@@ -15,6 +15,7 @@ from asyncrane.engine.messages import (
     Asking,
     BlobCopied,
     BlobMounted,
+    Command,
     CommandFailed,
     ConfigRead,
     CopyBlob,
@@ -168,15 +169,15 @@ Done: TypeAlias = Callable[[Outcome], None]
 class Runner:
     """Runs one scheduler with one executor, its commands as tasks of ``tasks``, whose owner outlives all jobs."""
 
-    def __init__(self, executor: LocalExecutor, tasks: TaskGroup, *, jobs: int | None = None) -> None:
-        self._scheduler = Scheduler(jobs=jobs)
+    def __init__(self, executor: Executor, tasks: TaskGroup, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
         self._executor = executor
         self._tasks = tasks
         self._waiting: dict[int, Done] = {}
-        self._observers: list[Callable[[Event], None]] = []
+        self._observers: list[Callable[[Event | Command], None]] = []
 
-    def observe(self, observer: Callable[[Event], None]) -> None:
-        """Let ``observer`` see every event, before the scheduler does."""
+    def observe(self, observer: Callable[[Event | Command], None]) -> None:
+        """Let ``observer`` see every event, before the scheduler does, and every command it answers."""
         self._observers.append(observer)
 
     def add(self, job: Job, done: Done) -> None:
@@ -194,6 +195,8 @@ class Runner:
         for observer in self._observers:
             observer(event)
         for command in self._scheduler.feed(event):
+            for observer in self._observers:
+                observer(command)
             if isinstance(command, Finish):
                 done = self._waiting.pop(command.job, None)
                 if done is not None:
@@ -208,9 +211,7 @@ class Runner:
         """The counts so far, as a value of its own."""
         count = self._scheduler.statistics()
         limits = {str(site): int(limit.slots) for site, limit in self._scheduler.budget.sites().items()}
-        return msgspec.structs.replace(
-            count, bytes_read=self._executor.bytes_read, transfers=self._executor.transfers(), limits=limits
-        )
+        return msgspec.structs.replace(count, limits=limits)
 
     def __repr__(self) -> str:
         return f"Runner({len(self._waiting)} jobs, {self._scheduler.queue!r})"
