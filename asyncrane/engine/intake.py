@@ -93,13 +93,14 @@ class Delivery:
 class JobState:
     """One job under way."""
 
-    __slots__ = ("_on_end", "deliveries", "digest", "job", "media_type", "notes", "origins", "questions")
+    __slots__ = ("_on_end", "deliveries", "digest", "job", "media_type", "notes", "origins", "questions", "root")
 
     def __init__(self, job: Job, on_end: Callable[[JobState], None]) -> None:
         self.job = job
         self.origins = dict(job.origins)
         self.deliveries = [Delivery(self, target) for target in job.targets]
         self.digest: Digest | None = job.digest
+        self.root: Digest | None = job.digest
         self.media_type = ""
         self.notes: list[str] = []
         self.questions = 0
@@ -136,7 +137,7 @@ class JobState:
     def outcome(self) -> Outcome:
         """What became of it."""
         targets = tuple(d.outcome for d in self.deliveries if d.outcome)
-        return Outcome(str(self.job), str(self.digest or ""), self.media_type, targets, tuple(self.notes))
+        return Outcome(str(self.job), str(self.digest or ""), self.media_type, targets, tuple(self.notes), str(self.root or ""))
 
 
 class Intake:
@@ -190,8 +191,9 @@ class Intake:
 
     def _probe(self, state: JobState, delivery: Delivery) -> bool:
         target = delivery.target
+        identifier = target.identifier or (str(state.job.digest or "") if not state.job.platforms else "")
         known = self._listed.get(target.place)
-        if target.tag and known is not None and target.tag not in known:
+        if not identifier or target.tag and known is not None and target.tag not in known:
             return False
 
         def ended(event: Ended) -> None:
@@ -204,7 +206,7 @@ class Intake:
 
         state.questions += 1
         self._queue.push(
-            lambda number: Probe(number, target.place, target.identifier), ended, (target.place.site,), priority=ASK
+            lambda number: Probe(number, target.place, identifier), ended, (target.place.site,), priority=ASK
         )
         return True
 
@@ -229,7 +231,7 @@ class Intake:
         if state.job.digest and state.job.digest != found.digest:
             state.notes.append(f"tag {state.job.tag} is {found.digest!s} now; {state.job.digest!s} was asked for")
         elif not state.job.digest:
-            state.digest = found.digest
+            state.root = state.digest = found.digest
             state.media_type = found.media_type
 
     def _answered(self, state: JobState) -> None:
@@ -254,6 +256,7 @@ class Intake:
             )
 
     def _root(self, state: JobState, root: Manifest) -> None:
+        state.root = state.root or root.digest
         platforms = state.job.platforms
         try:
             if not platforms:

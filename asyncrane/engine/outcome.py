@@ -28,13 +28,16 @@ class TargetOutcome(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What became of one job; ``digest`` is that of the image as written (empty when it was never known)."""
+    """What became of one job; ``digest`` is that of the image as written, ``root`` that of what the source named, which
+    is another one where platforms were chosen (empty when never known).
+    """
 
     source: str
     digest: str = ""
     media_type: str = ""
     targets: tuple[TargetOutcome, ...] = ()
     notes: tuple[str, ...] = ()
+    root: str = ""
 
     @property
     def failure(self) -> Failure | None:

@@ -94,6 +94,7 @@ class World:
         self.commands: list[Command] = []
         self.refuse_mounts = False
         self.referrers: dict[tuple[Place, Digest], tuple[Descriptor, ...]] = {}
+        self.referrers_supported = True
         self.broken: set[Digest] = set()
         self.denied: set[Place] = set()
         self.platform: Platform | None = Platform("linux", "amd64")
@@ -144,7 +145,8 @@ class World:
             case ReadConfig():
                 return ConfigRead(command.id, self.platform, 0.001)
             case ListReferrers():
-                return ReferrersListed(command.id, self.referrers.get((command.place, command.subject), ()))
+                found = self.referrers.get((command.place, command.subject), ())
+                return ReferrersListed(command.id, found, self.referrers_supported, 0.001)
             case MountBlob():
                 return BlobMounted(command.id, self._mount(command), 0.001)
             case CopyBlob():

@@ -1,0 +1,227 @@
+"""Doing what a mirror file or a plan says, with a journal, so that it can be resumed, explained and taken back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio
+import msgspec
+
+from asyncrane.engine.job import Job
+from asyncrane.engine.journal import Journal
+from asyncrane.engine.messages import JobAdded
+from asyncrane.engine.outcome import Outcome, Statistics
+from asyncrane.errors import AsyncraneError, Failure, JournalError
+from asyncrane.mirror.plan import Plan, to_do
+from asyncrane.mirror.prune import Deletion, Deleted, carry_out, deletions
+from asyncrane.mirror.running import Running
+from asyncrane.mirror.spec import MirrorSpec
+from asyncrane.mirror.wishes import Gathered, Selection, Unreadable, gather, prepare
+from asyncrane.oci.reference import Repository
+from asyncrane.session import Session
+
+_SAMPLE = 1.0
+"""Seconds between two looks at the counts, for the report."""
+
+
+class Lost(msgspec.Struct, frozen=True):
+    """One image that did not get to one destination: a line of ``failures.jsonl``."""
+
+    source: str
+    destination: str
+    status: str
+    failure: Failure
+
+
+class Report(msgspec.Struct, omit_defaults=False):
+    """What a run did. ``status``: ``done``, ``failed`` (some images), ``stopped`` (``left`` images were not begun);
+    ``images`` counts destinations by outcome, ``moved`` holds images whose source tag has moved since the plan.
+    """
+
+    run: int
+    status: str
+    seconds: float
+    images: dict[str, int]
+    left: int
+    failures: tuple[Lost, ...]
+    unreadable: tuple[Unreadable, ...]
+    deleted: tuple[Deleted, ...]
+    notes: tuple[str, ...]
+    statistics: Statistics
+
+    def encode(self) -> bytes:
+        """As JSON."""
+        return msgspec.json.encode(msgspec.structs.replace(self, statistics=_lean(self.statistics)))
+
+
+class Campaign:
+    """One run over a fleet: its journal, its jobs, and how far it is.
+
+    ``on_outcome`` hears of every image; ``until`` is the time after which none is begun.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        journal: Journal,
+        *,
+        on_outcome: Callable[[Job, Outcome], None] | None = None,
+        until: float | None = None,
+    ) -> None:
+        self._session = session
+        self._journal = journal
+        self._on_outcome = on_outcome
+        self._until = until
+        self._failures: list[Lost] = []
+        self._notes: list[str] = []
+        self._started = time.time()
+        self._jobs: Sequence[Job] = ()
+        self._before = 0
+        self.run = 0
+
+    async def apply(self, spec: MirrorSpec, *, name: Path) -> Report:
+        """List, select and copy what ``spec`` means now, and prune where it says so.
+
+        :raises InvalidMirrorSpec: when two rules give one destination tag different images
+        :raises JournalError: when the journal cannot be written
+        """
+        gathered = await gather(self._session, spec)
+        jobs = [wish.job(self._session.next_id()) for wish in gathered.wishes]
+        await self._begin("apply", jobs, name, gathered)
+        return await self._carry_out(jobs, gathered)
+
+    async def apply_plan(self, plan: Plan) -> Report:
+        """Copy what ``plan`` pinned, whatever the tags name by now (G6), and delete what it lists."""
+        jobs = to_do(plan.images, self._session)
+        gathered = Gathered(unreadable=list(plan.unreadable))
+        await self._begin("apply", jobs, Path(plan.spec), gathered)
+        return await self._carry_out(jobs, gathered, doomed=plan.deletions)
+
+    async def resume(self, run: int) -> Report:
+        """Do what run ``run`` has left: images that have not ended, and those it was stopped in.
+
+        :raises JournalError: when there is no such run
+        """
+        records = list(self._journal.jobs(run))
+        jobs = [record.job for record in records if record.outcome is None or _cancelled(record.outcome)]
+        self._before = len(records) - len(jobs)
+        self._failures += [lost for r in records if r.outcome is not None for lost in _lost(r.outcome)]
+        self.run = run
+        self._journal.reopen(run)
+        return await self._carry_out(jobs, _remembered(self._journal, run))
+
+    async def retry(self, run: int) -> Report:
+        """Do again, as a run of its own, the images of run ``run`` that failed.
+
+        :raises JournalError: when there is no such run
+        """
+        old = self._journal.run(run)
+        failed = [r.job for r in self._journal.jobs(run) if r.outcome is not None and r.outcome.failure is not None]
+        jobs = [msgspec.structs.replace(job, id=self._session.next_id()) for job in failed]
+        options = msgspec.json.decode(old.options or "{}")
+        await self._begin("retry", jobs, Path(options.get("spec", "")), Gathered())
+        return await self._carry_out(jobs, Gathered())
+
+    def statistics(self) -> Statistics:
+        """The counts so far, with the images of the whole run."""
+        count = self._session.statistics()
+        return msgspec.structs.replace(
+            count, images_total=self._before + len(self._jobs), images_done=self._before + count.images_done
+        )
+
+    async def _begin(self, kind: str, jobs: Sequence[Job], name: Path, gathered: Gathered) -> None:
+        options = {"spec": str(name), "unreadable": gathered.unreadable}
+        self.run = self._journal.begin(kind, spec=str(name), options=msgspec.json.encode(options).decode())
+        for job in jobs:
+            self._journal.record(JobAdded(job))
+        await self._journal.committed()
+
+    async def _carry_out(
+        self, jobs: Sequence[Job], gathered: Gathered, *, doomed: Sequence[Deletion] | None = None
+    ) -> Report:
+        self._jobs = jobs
+        running = Running(self._session, jobs, on_outcome=self._ended, until=self._until, keep=False)
+        deleted: list[Deleted] = []
+        status = "stopped"
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._sample)
+                await prepare(self._session, jobs, gathered.listings)
+                await running.run()
+                if not running.left and not running.fatal:
+                    deleted = await self._prune(gathered, doomed)
+                    trouble = self._failures or gathered.unreadable or any(d.failure for d in deleted)
+                    status = "failed" if trouble else "done"
+                tasks.cancel_scope.cancel()
+        finally:
+            report = self._report(status, running, gathered, deleted)
+            self._journal.sample(_lean(report.statistics))
+            self._journal.finish(status, summary=report.encode().decode())
+        if self._journal.failure is not None:
+            raise self._journal.failure
+        if running.fatal is not None:
+            raise running.fatal.error()
+        return report
+
+    async def _prune(self, gathered: Gathered, doomed: Sequence[Deletion] | None) -> list[Deleted]:
+        """Only where nothing went wrong: what failed to be copied, or listed, deletes nothing (H5)."""
+        if doomed is None:
+            broken = {lost.destination.rpartition(":")[0] for lost in self._failures}
+            doomed = [
+                deletion
+                for deletion in await deletions(self._session, gathered.selections, gathered.unreadable)
+                if str(deletion.repository) not in broken
+            ]
+        return await carry_out(self._session, doomed)
+
+    async def _sample(self) -> None:
+        while True:
+            self._journal.sample(_lean(self.statistics()))
+            await anyio.sleep(_SAMPLE)
+
+    def _ended(self, job: Job, outcome: Outcome) -> None:
+        self._failures += _lost(outcome)
+        self._notes += [f"{outcome.source}: {note}" for note in outcome.notes]
+        if self._on_outcome is not None:
+            self._on_outcome(job, outcome)
+
+    def _report(self, status: str, running: Running, gathered: Gathered, deleted: Sequence[Deleted]) -> Report:
+        return Report(
+            run=self.run,
+            status=status,
+            seconds=round(time.time() - self._started, 3),
+            images=dict(running.statuses),
+            left=running.left,
+            failures=tuple(self._failures),
+            unreadable=tuple(gathered.unreadable),
+            deleted=tuple(deleted),
+            notes=tuple(self._notes),
+            statistics=self.statistics(),
+        )
+
+
+def _lost(outcome: Outcome) -> list[Lost]:
+    return [Lost(outcome.source, t.destination, t.status, t.failure) for t in outcome.targets if t.failure is not None]
+
+
+def _cancelled(outcome: Outcome) -> bool:
+    return any(target.status == "cancelled" for target in outcome.targets)
+
+
+def _lean(statistics: Statistics) -> Statistics:
+    return msgspec.structs.replace(statistics, transfers=())
+
+
+def _remembered(journal: Journal, run: int) -> Gathered:
+    """What a run found out before its first image: repositories that could not be read stay reported."""
+    try:
+        options: Mapping[str, Any] = msgspec.json.decode(journal.run(run).options or "{}")
+        unreadable = msgspec.convert(options.get("unreadable", []), list[Unreadable])
+    except msgspec.DecodeError as exc:
+        raise JournalError(f"run {run}: its options cannot be read: {exc}") from exc
+    return Gathered(unreadable=unreadable)
+
+

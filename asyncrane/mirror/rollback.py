@@ -1,0 +1,115 @@
+"""Taking a run back: every tag that it moved names again what it named before, as the journal has it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal, TypeAlias
+
+import anyio
+import msgspec
+
+from asyncrane.abc import Place
+from asyncrane.engine.journal import Journal
+from asyncrane.engine.messages import Probe, Probed, WriteManifest
+from asyncrane.errors import AsyncraneError, Failure
+from asyncrane.oci.digest import Digest
+from asyncrane.oci.reference import Repository
+from asyncrane.session import Session
+from asyncrane.stores.remote import Remote
+
+_AT_ONCE = 16
+
+Fate: TypeAlias = Literal["restored", "deleted", "kept", "moved-since", "failed"]
+
+
+class Move(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A tag that a run wrote: what it named before (``None``: nothing) and what the run made it name."""
+
+    place: Place
+    tag: str
+    after: Digest
+    before: Digest | None = None
+
+    def __str__(self) -> str:
+        return f"{self.place}:{self.tag}"
+
+
+class Restored(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What became of one tag: ``restored``; ``deleted`` or ``kept``, where there was none before; ``moved-since``: it
+    names neither what it named before nor what the run wrote, so somebody else's word stands; ``failed``.
+    """
+
+    destination: str
+    fate: Fate
+    digest: str = ""
+    failure: Failure | None = None
+
+
+def moves(journal: Journal, run: int) -> Iterator[Move]:
+    """The tags that a run wrote, or was about to write when it died, other than as they were.
+
+    :raises JournalError: when there is no such run
+    """
+    asked: dict[int, Probe] = {}
+    before: dict[tuple[Place, str], Digest | None] = {}
+    after: dict[tuple[Place, str], Digest] = {}
+    for record in journal.events(run):
+        message = record.message
+        match message:
+            case Probe():
+                asked[message.id] = message
+            case Probed() if message.command in asked:
+                probe = asked.pop(message.command)
+                found = message.descriptor.digest if message.descriptor is not None else None
+                before.setdefault((probe.place, probe.identifier), found)
+            case WriteManifest() if message.tag is not None:
+                after[message.place, message.tag] = message.manifest.digest
+            case _:
+                pass
+    for (place, tag), digest in after.items():
+        was = before.get((place, tag))
+        if was != digest:
+            yield Move(place, tag, digest, was)
+
+
+async def rollback(session: Session, journal: Journal, run: int, *, delete_created: bool = False) -> list[Restored]:
+    """Put back every tag that ``run`` moved. Tags that did not exist before stay, unless ``delete_created``.
+
+    :raises JournalError: when there is no such run
+    """
+    limiter = anyio.CapacityLimiter(min(_AT_ONCE, session.jobs or _AT_ONCE))
+    wanted = list(moves(journal, run))
+    done: list[Restored | None] = [None] * len(wanted)
+
+    async def put_back(at: int, move: Move) -> None:
+        async with limiter:
+            try:
+                done[at] = await _put_back(session, move, delete_created=delete_created)
+            except AsyncraneError as exc:
+                done[at] = Restored(str(move), "failed", failure=Failure.of(exc))
+
+    async with anyio.create_task_group() as tasks:
+        for at, move in enumerate(wanted):
+            tasks.start_soon(put_back, at, move)
+    return [restored for restored in done if restored is not None]
+
+
+async def _put_back(session: Session, move: Move, *, delete_created: bool) -> Restored:
+    remote = session.remote(Repository(move.place.site.name, move.place.repository), writing=True)
+    now = await remote.probe(move.tag)
+    digest = now.digest if now is not None else None
+    if digest == move.before:
+        return Restored(str(move), "restored", str(digest or ""))
+    if digest != move.after:
+        return Restored(str(move), "moved-since", str(digest or ""))
+    if move.before is None:
+        if not delete_created:
+            return Restored(str(move), "kept", str(digest))
+        await remote.delete(move.tag)
+        return Restored(str(move), "deleted", str(digest))
+    await _retag(remote, move.before, move.tag)
+    return Restored(str(move), "restored", str(move.before))
+
+
+async def _retag(remote: Remote, digest: Digest, tag: str) -> None:
+    await remote.publish(await remote.manifest(str(digest)), tag)

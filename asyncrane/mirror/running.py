@@ -1,0 +1,115 @@
+"""Many jobs at once: as many open as keep the engine busy, however many there are; what failed, and when to stop."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import anyio
+import anyio.lowlevel
+
+from asyncrane.engine.job import Job
+from asyncrane.engine.outcome import Outcome, TargetOutcome
+from asyncrane.errors import Failure
+from asyncrane.session import Session
+
+WINDOW = 1024
+"""Jobs that are open at a time: memory stays what it is for a million of them."""
+
+_AT_ONCE = frozenset({"CredentialError", "JournalError"})
+_REFUSALS = 3
+"""Images that a registry refuses with 401, and none that it lets through, before that is taken for an answer."""
+
+
+class Running:
+    """``jobs``, carried out. ``on_outcome`` hears of each; ``until`` is the time (as of :func:`time.time`) after which
+    none is begun. What no other image could do either stops the images that are left: a dead journal all of them, dead
+    credentials those of the same registries (I1).
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        jobs: Sequence[Job],
+        *,
+        on_outcome: Callable[[Job, Outcome], None] | None = None,
+        until: float | None = None,
+        keep: bool = True,
+    ) -> None:
+        self._session = session
+        self._jobs = jobs
+        self._on_outcome = on_outcome
+        self._until = until
+        self._keep = keep
+        self._open = 0
+        self._moved = anyio.Event()
+        self._refused: Counter[tuple[str, ...]] = Counter()
+        self._accepted: set[tuple[str, ...]] = set()
+        self._hopeless: dict[tuple[str, ...], Failure] = {}
+        self.outcomes: dict[int, Outcome] = {}
+        self.statuses: Counter[str] = Counter()
+        self.images = 0
+        self.failed = 0
+        self.left = 0
+        self.fatal: Failure | None = None
+
+    async def run(self) -> None:
+        """Until every job has ended, or was not begun for one of the reasons above."""
+        for at, job in enumerate(self._jobs):
+            while self._open >= WINDOW:
+                await self._wait()
+            if self.fatal is not None or (self._until is not None and time.time() >= self._until):
+                self.left = len(self._jobs) - at
+                break
+            if (failure := self._hopeless.get(_registries(job))) is not None:
+                self._not_tried(job, failure)
+                continue
+            self._open += 1
+            self._session.add(job, partial(self._done, job))
+            if at % 64 == 63:
+                await anyio.lowlevel.checkpoint()
+        while self._open:
+            await self._wait()
+
+    async def _wait(self) -> None:
+        self._moved = anyio.Event()
+        await self._moved.wait()
+
+    def _done(self, job: Job, outcome: Outcome) -> None:
+        self._open -= 1
+        self._moved.set()
+        self._learn(job, outcome.failure)
+        self._count(job, outcome)
+
+    def _count(self, job: Job, outcome: Outcome) -> None:
+        if self._keep:
+            self.outcomes[job.id] = outcome
+        self.images += 1
+        self.failed += outcome.failure is not None
+        self.statuses.update(target.status for target in outcome.targets)
+        if self._on_outcome is not None:
+            self._on_outcome(job, outcome)
+
+    def _learn(self, job: Job, failure: Failure | None) -> None:
+        registries = _registries(job)
+        if failure is None:
+            self._accepted.add(registries)
+        elif failure.kind == "JournalError":
+            self.fatal = failure
+        elif failure.kind in _AT_ONCE:
+            self._hopeless.setdefault(registries, failure)
+        elif failure.kind == "Unauthorized" and registries not in self._accepted:
+            self._refused[registries] += 1
+            if self._refused[registries] >= _REFUSALS:
+                self._hopeless.setdefault(registries, failure)
+
+    def _not_tried(self, job: Job, failure: Failure) -> None:
+        told = Failure(failure.kind, f"not tried: {failure.message}", failure.status, failure.codes)
+        targets = tuple(TargetOutcome(str(target), "failed", told) for target in job.targets)
+        self._count(job, Outcome(str(job), targets=targets))
+
+
+def _registries(job: Job) -> tuple[str, ...]:
+    return (job.source.site.name, *sorted({target.place.site.name for target in job.targets}))
