@@ -17,7 +17,7 @@ from asyncrane.oci.digest import Digest
 from asyncrane.oci.manifest import Manifest
 
 
-class Site(msgspec.Struct, frozen=True, order=True):
+class Site(msgspec.Struct, frozen=True, order=True, cache_hash=True):
     """One registry (or one directory): what has a speed, a limit and a set of blobs.
 
     ``name`` is a registry's ``host[:port]`` or a store's path; ``mounts`` says whether one repository of the site can
@@ -31,7 +31,7 @@ class Site(msgspec.Struct, frozen=True, order=True):
         return self.name
 
 
-class Place(msgspec.Struct, frozen=True, order=True):
+class Place(msgspec.Struct, frozen=True, order=True, cache_hash=True):
     """One repository of one site. ``repository`` is empty where a site holds only one."""
 
     site: Site

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import sys
 from typing import Any
 
 import msgspec
@@ -40,9 +41,12 @@ class Descriptor(msgspec.Struct, frozen=True, omit_defaults=True):
             digest = Digest.parse(str(fields.get("digest", "")))
         except InvalidDigest as exc:
             raise UnsupportedManifest(f"a descriptor has no usable digest: {exc}") from exc
+        media_type = sys.intern(str(fields.get("mediaType", "")))
+        if len(fields) <= 3 and "mediaType" in fields:  # as nearly all are
+            return cls(media_type, digest, size)
         urls, annotations = fields.get("urls"), fields.get("annotations")
         return cls(
-            media_type=str(fields.get("mediaType", "")),
+            media_type=media_type,
             digest=digest,
             size=size,
             platform=Platform.read(fields.get("platform")),

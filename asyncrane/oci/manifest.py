@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -19,6 +20,13 @@ from asyncrane.oci.digest import Digest
 
 LARGEST = 16 * 1024 * 1024
 """Bytes of manifest we read: registries accept 4 MiB (distribution-spec, "Pushing manifests"), some a little more."""
+
+
+class Named(msgspec.Struct, frozen=True):
+    """What a manifest names: manifests that an index lists, and blobs, each digest once."""
+
+    children: tuple[Descriptor, ...]
+    blobs: tuple[Descriptor, ...]
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -44,7 +52,7 @@ class Manifest(msgspec.Struct, frozen=True):
         if digest is not None and digest != actual:
             raise DigestMismatch(f"the manifest asked for as {digest!s} is {actual!s}")
         manifest = cls(media_type, body, actual)
-        manifest.children(), manifest.blobs()
+        manifest.named()
         return manifest
 
     @property
@@ -71,9 +79,14 @@ class Manifest(msgspec.Struct, frozen=True):
         """The decoded JSON object."""
         return _decode(self.body)
 
+    def named(self) -> Named:
+        """What has to be there before this manifest."""
+        decode = _named if len(self.body) <= _REMEMBERED else _named.__wrapped__
+        return decode(self.media_type, self.body)
+
     def children(self) -> tuple[Descriptor, ...]:
         """The manifests an index lists, in order; nothing for an image."""
-        return _descriptors(self.fields(), "manifests") if self.is_index else ()
+        return self.named().children
 
     def config(self) -> Descriptor | None:
         """The config of an image or artifact."""
@@ -83,22 +96,11 @@ class Manifest(msgspec.Struct, frozen=True):
 
     def layers(self) -> tuple[Descriptor, ...]:
         """The layers of an image, oldest first; the blobs of an artifact."""
-        fields = self.fields()
-        if self.is_image:
-            return _descriptors(fields, "layers")
-        if self.media_type == media.OCI_ARTIFACT:
-            return _descriptors(fields, "blobs")
-        return ()
+        return _layers(self.fields(), self.media_type)
 
     def blobs(self) -> tuple[Descriptor, ...]:
         """Every blob that has to be there before this manifest: layers, then config; each digest once."""
-        fields = self.fields()
-        if self.media_type in media.SCHEMA1:
-            found = _schema1_blobs(fields)
-        else:
-            config = self.config()
-            found = [*self.layers(), *((config,) if config else ())]
-        return tuple({blob.digest: blob for blob in found}.values())
+        return self.named().blobs
 
     @property
     def subject(self) -> Descriptor | None:
@@ -124,6 +126,29 @@ class Manifest(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"Manifest({self.media_type!r}, {len(self.body)} bytes, {str(self.digest)!r})"
+
+
+_REMEMBERED = 256 * 1024
+"""Bytes of manifest up to which what it names is kept for whoever asks next, which is soon."""
+
+
+@lru_cache(maxsize=128)
+def _named(media_type: str, body: bytes) -> Named:
+    fields = _decode(body)
+    children = _descriptors(fields, "manifests") if media_type in media.INDEXES else ()
+    if media_type in media.SCHEMA1:
+        found = _schema1_blobs(fields)
+    else:
+        found = [*_layers(fields, media_type)]
+        if media_type in media.IMAGES:
+            found.append(Descriptor.read(fields.get("config")))
+    return Named(children, tuple({blob.digest: blob for blob in found}.values()))
+
+
+def _layers(fields: dict[str, Any], media_type: str) -> tuple[Descriptor, ...]:
+    if media_type in media.IMAGES:
+        return _descriptors(fields, "layers")
+    return _descriptors(fields, "blobs") if media_type == media.OCI_ARTIFACT else ()
 
 
 def _decode(body: bytes) -> dict[str, Any]:
