@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 import asyncrane
-from asyncrane.cli.meter import Meter, amount, blobs, images, percent
+from asyncrane.cli.meter import Meter, Speed, amount, blobs, images, percent
 from asyncrane.cli.quantities import duration, rate, size
 
 _BUSIEST = 8
@@ -30,6 +30,7 @@ class Bars:
     def __init__(self, title: str = "") -> None:
         self._title = title
         self._meter = Meter()
+        self._speeds: dict[str, tuple[Speed, Speed]] = {}
         self._console = Console(stderr=True)
         self._live = Live(
             console=self._console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
@@ -45,6 +46,9 @@ class Bars:
         """Print above the bars."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
+    def outcome(self, outcome: asyncrane.Outcome) -> None:
+        """The counts show it."""
+
     def end(self, statistics: asyncrane.Statistics) -> None:
         """Take the bars away."""
         self._live.update("", refresh=True)
@@ -52,7 +56,13 @@ class Bars:
 
     def _draw(self, statistics: asyncrane.Statistics) -> RenderableType:
         # the empty line is where the terminal writes ^C: behind a full line that would scroll, and leave one over
-        return Group(self._counts(statistics), self._overall(statistics), self._transfers(statistics), Text())
+        return Group(
+            self._counts(statistics),
+            self._overall(statistics),
+            self._registries(statistics),
+            self._transfers(statistics, below=len(statistics.registries)),
+            Text(),
+        )
 
     @property
     def _narrow(self) -> bool:
@@ -90,7 +100,29 @@ class Bars:
         )
         return overall
 
-    def _transfers(self, statistics: asyncrane.Statistics) -> RenderableType:
+    def _registries(self, statistics: asyncrane.Statistics) -> RenderableType:
+        """A line for each registry: what it gets, what it gives, how many requests at once, and whether it waits."""
+        table = Table.grid(padding=(0, 2))
+        table.add_column(no_wrap=True, overflow="ellipsis")
+        for _ in range(4):
+            table.add_column(justify="right", no_wrap=True, style="dim")
+        table.add_column(no_wrap=True)
+        for host, seen in statistics.registries.items():
+            down, up = self._speeds.setdefault(host, (Speed(), Speed()))
+            table.add_row(
+                host,
+                f"↓ {rate(down.take(seen.received))}",
+                f"↑ {rate(up.take(seen.sent))}",
+                f"{seen.busy}/{seen.limit} at once" if seen.limit else "",
+                f"{sum(seen.requests.values())} requests",
+                Text.assemble(
+                    (f"{seen.retries} again  " if seen.retries else "", "yellow"),
+                    (f"waits {duration(seen.parked)}" if seen.parked else "", "yellow"),
+                ),
+            )
+        return table
+
+    def _transfers(self, statistics: asyncrane.Statistics, *, below: int) -> RenderableType:
         width = _NARROW_BAR if self._narrow else _BAR
         table = Table.grid(padding=(0, 1), expand=True)
         table.add_column(style="cyan", no_wrap=True, width=_SHORT_DIGEST)
@@ -100,7 +132,7 @@ class Bars:
         table.add_column(justify="right", no_wrap=True, width=_SIZE + 3)
         # an order that does not change while they run: rows that change places cannot be read
         busiest = sorted(statistics.transfers, key=lambda transfer: (-transfer.size, transfer.digest))
-        for transfer in busiest[: min(_BUSIEST, max(0, self._console.height - _ABOVE))]:
+        for transfer in busiest[: min(_BUSIEST, max(0, self._console.height - _ABOVE - below))]:
             table.add_row(
                 transfer.digest.partition(":")[2][:_SHORT_DIGEST],
                 _where(transfer),

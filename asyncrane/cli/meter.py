@@ -11,19 +11,37 @@ from asyncrane.cli.quantities import plural, size
 _RATE_WINDOW = 10.0
 
 
+class Speed:
+    """How fast a count has been growing lately."""
+
+    def __init__(self) -> None:
+        self._samples: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
+
+    def take(self, count: int) -> float:
+        """Note what it is now; the answer is its growth in a second."""
+        now = time.monotonic()
+        self._samples.append((now, count))
+        while len(self._samples) > 2 and now - self._samples[0][0] > _RATE_WINDOW:
+            self._samples.popleft()
+        return self.rate
+
+    @property
+    def rate(self) -> float:
+        """Its growth in a second, lately."""
+        (then, before), (now, after) = self._samples[0], self._samples[-1]
+        return (after - before) / (now - then) if now - then > 0.05 else 0.0
+
+
 class Meter:
     """Rate and time left from the last seconds of bytes read."""
 
     def __init__(self) -> None:
         self.started = time.monotonic()
-        self._samples: deque[tuple[float, int]] = deque([(self.started, 0)])
+        self._speed = Speed()
 
     def take(self, count: int) -> None:
         """Note that ``count`` bytes have been read by now."""
-        now = time.monotonic()
-        self._samples.append((now, count))
-        while len(self._samples) > 2 and now - self._samples[0][0] > _RATE_WINDOW:
-            self._samples.popleft()
+        self._speed.take(count)
 
     @property
     def elapsed(self) -> float:
@@ -33,8 +51,7 @@ class Meter:
     @property
     def rate(self) -> float:
         """Bytes in a second, lately."""
-        (then, before), (now, after) = self._samples[0], self._samples[-1]
-        return (after - before) / (now - then) if now - then > 0.05 else 0.0
+        return self._speed.rate
 
     def left(self, statistics: asyncrane.Statistics) -> float | None:
         """Seconds until all is read that is known to be needed; ``None`` when that cannot be said."""

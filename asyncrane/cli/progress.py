@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Protocol
 
 import anyio
+import msgspec
 
 import asyncrane
 from asyncrane.cli.meter import Meter, amount, blobs, images
@@ -34,6 +35,10 @@ class Display(Protocol):
         """A line that stays."""
         ...
 
+    def outcome(self, outcome: asyncrane.Outcome) -> None:
+        """An image has ended."""
+        ...
+
     def end(self, statistics: asyncrane.Statistics) -> None:
         """Leave the terminal as it was."""
         ...
@@ -50,6 +55,9 @@ class Silent:
     def say(self, text: str) -> None:
         """Say it."""
         note(text)
+
+    def outcome(self, outcome: asyncrane.Outcome) -> None:
+        """The counts show it."""
 
     def end(self, statistics: asyncrane.Statistics) -> None:
         """Nothing was changed."""
@@ -91,6 +99,10 @@ class JsonLines(Silent):
         """Write it as an object too: every line is one."""
         note(json.dumps({"event": "message", "message": text}))
 
+    def outcome(self, outcome: asyncrane.Outcome) -> None:
+        """Write it as an object."""
+        note(json.dumps({"event": "image", **msgspec.to_builtins(outcome)}))
+
     def end(self, statistics: asyncrane.Statistics) -> None:
         """Write the last counts."""
         self._write("end", statistics)
@@ -104,7 +116,10 @@ class JsonLines(Silent):
             if name.startswith(("images_", "blobs_", "bytes_"))
         }
         seconds = {"elapsed": round(self._meter.elapsed, 3), "left": round(left, 1) if left is not None else None}
-        note(json.dumps({"event": event, **seconds, "rate": round(self._meter.rate), **counts}))
+        registries = msgspec.to_builtins(statistics.registries)
+        note(
+            json.dumps({"event": event, **seconds, "rate": round(self._meter.rate), **counts, "registries": registries})
+        )
 
 
 @asynccontextmanager

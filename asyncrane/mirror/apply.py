@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ from asyncrane.mirror.wishes import Gathered, Selection, Unreadable, gather, pre
 from asyncrane.oci.reference import Repository
 from asyncrane.session import Session
 
+_ASKED = re.compile(r"\b(?:GET|HEAD|POST|PATCH|PUT|DELETE) (https?://[^\s:]+(?::\d+)?[^\s:,]*)")
+
 _SAMPLE = 1.0
 """Seconds between two looks at the counts, for the report."""
 
@@ -34,6 +37,20 @@ class Lost(msgspec.Struct, frozen=True):
     destination: str
     status: str
     failure: Failure
+
+    def line(self) -> dict[str, Any]:
+        """One flat object: class, URL and HTTP status of what went wrong."""
+        asked = _ASKED.search(self.failure.message)
+        return {
+            "source": self.source,
+            "destination": self.destination,
+            "outcome": self.status,
+            "class": self.failure.kind,
+            "url": asked[1] if asked else "",
+            "status": self.failure.status,
+            "codes": list(self.failure.codes),
+            "message": self.failure.message,
+        }
 
 
 class Report(msgspec.Struct, omit_defaults=False):
@@ -56,11 +73,36 @@ class Report(msgspec.Struct, omit_defaults=False):
         """As JSON."""
         return msgspec.json.encode(msgspec.structs.replace(self, statistics=_lean(self.statistics)))
 
+    def summary(self) -> dict[str, Any]:
+        """What a script wants to know: bytes and requests at the top, images by outcome, failures."""
+        counts = ("bytes_read", "bytes_written", "bytes_mounted", "bytes_existing", "referrers_written", "requests")
+        return {
+            "run": self.run,
+            "status": self.status,
+            "seconds": self.seconds,
+            **{name: getattr(self.statistics, name) for name in counts},
+            "images": self.images,
+            "left": self.left,
+            "failures": [lost.line() for lost in self.failures],
+            "unreadable": self.unreadable,
+            "deleted": self.deleted,
+            "notes": self.notes,
+        }
+
+    def trouble(self) -> str:
+        """What went wrong, in a few words."""
+        parts = (
+            (len(self.failures), "failed"),
+            (len(self.unreadable), "repositories could not be read"),
+            (sum(1 for deleted in self.deleted if deleted.failure), "not deleted"),
+        )
+        return ", ".join(f"{count} {words}" for count, words in parts if count)
+
 
 class Campaign:
     """One run over a fleet: its journal, its jobs, and how far it is.
 
-    ``on_outcome`` hears of every image; ``until`` is the time after which none is begun.
+    ``on_outcome`` hears of every image; ``until`` is the time after which none is begun, in seconds since the epoch.
     """
 
     def __init__(
@@ -68,12 +110,12 @@ class Campaign:
         session: Session,
         journal: Journal,
         *,
-        on_outcome: Callable[[Job, Outcome], None] | None = None,
+        on_outcome: Callable[[Outcome], None] | None = None,
         until: float | None = None,
     ) -> None:
         self._session = session
         self._journal = journal
-        self._on_outcome = on_outcome
+        self.on_outcome = on_outcome
         self._until = until
         self._failures: list[Lost] = []
         self._notes: list[str] = []
@@ -185,8 +227,8 @@ class Campaign:
     def _ended(self, job: Job, outcome: Outcome) -> None:
         self._failures += _lost(outcome)
         self._notes += [f"{outcome.source}: {note}" for note in outcome.notes]
-        if self._on_outcome is not None:
-            self._on_outcome(job, outcome)
+        if self.on_outcome is not None:
+            self.on_outcome(outcome)
 
     def _report(self, status: str, running: Running, gathered: Gathered, deleted: Sequence[Deleted]) -> Report:
         return Report(
@@ -223,5 +265,3 @@ def _remembered(journal: Journal, run: int) -> Gathered:
     except msgspec.DecodeError as exc:
         raise JournalError(f"run {run}: its options cannot be read: {exc}") from exc
     return Gathered(unreadable=unreadable)
-
-

@@ -188,9 +188,7 @@ def _single(rule: Rule, image: Reference) -> Wish:
     return _wish(rule, image.repository, targets, image.tag, image.digest)
 
 
-def _wish(
-    rule: Rule, source: Repository, targets: tuple[Target, ...], tag: str | None, digest: Digest | None
-) -> Wish:
+def _wish(rule: Rule, source: Repository, targets: tuple[Target, ...], tag: str | None, digest: Digest | None) -> Wish:
     return Wish(
         source,
         targets,

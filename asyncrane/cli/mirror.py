@@ -1,0 +1,340 @@
+"""``mirror plan``, ``apply``, ``resume``, ``retry-failed``: fleets of images, from one file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+
+import asyncrane
+from asyncrane.cli.options import Connection, OutputFormat, ProgressMode, Reporting
+from asyncrane.cli.output import Output, note
+from asyncrane.cli.run import reporting, with_session
+
+if TYPE_CHECKING:
+    from asyncrane.cli.progress import Display
+
+_RUN = "Run"
+
+SpecArgument = Annotated[Path, typer.Argument(metavar="SPEC", help="The mirror file (YAML).")]
+RunArgument = Annotated[int, typer.Argument(metavar="RUN", help="The number of a run: see 'mirror runs'.")]
+JournalOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--journal",
+        metavar="FILE",
+        help="The journal. [default: ~/.local/state/asyncrane/journal.db]",
+        show_default=False,
+    ),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How a run goes."""
+
+    journal: Annotated[
+        Path | None,
+        typer.Option(
+            "--journal",
+            metavar="FILE",
+            help="The journal. [default: ~/.local/state/asyncrane/journal.db]",
+            show_default=False,
+            rich_help_panel=_RUN,
+        ),
+    ] = None
+    until: Annotated[
+        str | None,
+        typer.Option(
+            "--until", metavar="TIME", help="Begin no image after 06:00, or 2030-01-31T06:00.", rich_help_panel=_RUN
+        ),
+    ] = None
+    failures: Annotated[
+        Path,
+        typer.Option(
+            "--failures", metavar="FILE", help="Where failures go, one JSON object a line.", rich_help_panel=_RUN
+        ),
+    ] = Path("failures.jsonl")
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs",
+            "-j",
+            metavar="N",
+            min=1,
+            help="Requests at a time per registry. [default: adapts]",
+            rich_help_panel=_RUN,
+        ),
+    ] = None
+    limit_rate: Annotated[
+        str | None,
+        typer.Option(
+            "--limit-rate", metavar="RATE", help="Bytes a second over all, e.g. 50MiB/s.", rich_help_panel=_RUN
+        ),
+    ] = None
+    max_memory: Annotated[
+        str | None,
+        typer.Option(
+            "--max-memory", metavar="SIZE", help="For bytes that are on their way, e.g. 256MiB.", rich_help_panel=_RUN
+        ),
+    ] = None
+    metrics: Annotated[
+        int | None,
+        typer.Option(
+            "--metrics", metavar="PORT", min=0, max=65535, help="Serve Prometheus metrics.", rich_help_panel=_RUN
+        ),
+    ] = None
+
+
+def plan(
+    spec: SpecArgument,
+    *,
+    file: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the plan, for 'mirror apply'.")
+    ] = None,
+    rate: Annotated[
+        str | None, typer.Option("--rate", metavar="RATE", help="Reckon with so many bytes a second.")
+    ] = None,
+    connection: Connection,
+    reporting_: Reporting,
+) -> None:
+    """Show what 'mirror apply' would do, to the byte and the request; nothing is written anywhere."""
+    with reporting(verbose=connection.verbose):
+        loaded = _load(spec)
+        expected = asyncrane.parse_size(rate) if rate is not None else None
+
+    async def operation(session: asyncrane.Session) -> None:
+        from asyncrane.cli.fleet import show_plan
+        from asyncrane.cli.progress import progress
+
+        output = Output(json=reporting_.output is OutputFormat.json)
+        async with progress(reporting_.progress, session.statistics, title="planning"):
+            made = await asyncrane.mirror_plan(session, loaded, name=spec.absolute(), rate=expected)
+        if file is not None:
+            write(file, made.encode())
+        output.result(made)
+        if not output.json:
+            show_plan(made, file)
+        if made.troubled:
+            raise asyncrane.JobsFailed("not everything can be mirrored as it stands (see the plan)")
+
+    with_session(operation, connection, registries=loaded.registries, planning=True)
+
+
+def apply(
+    spec: Annotated[Path, typer.Argument(metavar="SPEC", help="The mirror file, or a plan that 'mirror plan' wrote.")],
+    *,
+    options: RunOptions,
+    connection: Connection,
+    reporting_: Reporting,
+) -> None:
+    """Copy what the mirror file says, each blob once per registry; a plan is carried out with the digests it has."""
+    with reporting(verbose=connection.verbose):
+        made = _plan(spec)
+        loaded = _load(Path(made.spec) if made is not None else spec)
+
+    async def work(campaign: asyncrane.Campaign) -> asyncrane.MirrorReport:
+        if made is not None:
+            return await campaign.apply_plan(made)
+        return await campaign.apply(loaded, name=spec.absolute())
+
+    _run(work, options, connection, reporting_, lambda journal: loaded)
+
+
+def resume(
+    run: Annotated[
+        int | None, typer.Argument(metavar="RUN", help="The run. [default: the last one]", show_default=False)
+    ] = None,
+    *,
+    options: RunOptions,
+    connection: Connection,
+    reporting_: Reporting,
+) -> None:
+    """Go on with a run that was stopped or killed: what it finished is not sent again."""
+    _again(run, options, connection, reporting_, lambda campaign, number: campaign.resume(number))
+
+
+def retry_failed(run: RunArgument, *, options: RunOptions, connection: Connection, reporting_: Reporting) -> None:
+    """Try the images again that failed in a run, as a run of their own."""
+    _again(run, options, connection, reporting_, lambda campaign, number: campaign.retry(number))
+
+
+def _again(
+    run: int | None,
+    options: RunOptions,
+    connection: Connection,
+    reporting_: Reporting,
+    verb: Callable[[asyncrane.Campaign, int], Awaitable[asyncrane.MirrorReport]],
+) -> None:
+    chosen: list[int] = []
+
+    def spec_of(journal: asyncrane.Journal) -> asyncrane.MirrorSpec | None:
+        record = journal.run(run)
+        chosen.append(record.id)
+        path = Path(record.spec)
+        return _load(path) if path.is_file() else None
+
+    async def work(campaign: asyncrane.Campaign) -> asyncrane.MirrorReport:
+        return await verb(campaign, chosen[0])
+
+    _run(work, options, connection, reporting_, spec_of)
+
+
+def _run(
+    work: Callable[[asyncrane.Campaign], Awaitable[asyncrane.MirrorReport]],
+    options: RunOptions,
+    connection: Connection,
+    reporting_: Reporting,
+    spec_of: Callable[[asyncrane.Journal], asyncrane.MirrorSpec | None],
+) -> None:
+    """Everything that apply, resume and retry-failed have in common."""
+    with reporting(verbose=connection.verbose):
+        until = _until(options.until)
+        rate = asyncrane.parse_size(options.limit_rate) if options.limit_rate is not None else None
+        memory = asyncrane.parse_size(options.max_memory) if options.max_memory is not None else None
+    with reporting(verbose=connection.verbose), contextlib.closing(open_journal(options.journal)) as journal:
+        spec = spec_of(journal)
+
+        async def operation(session: asyncrane.Session) -> None:
+            await _watched(session, journal, work, options, reporting_, until)
+
+        with_session(
+            operation,
+            connection,
+            jobs=options.jobs,
+            registries=spec.registries if spec is not None else None,
+            journal=journal,
+            rate=rate,
+            memory=memory,
+        )
+
+
+async def _watched(
+    session: asyncrane.Session,
+    journal: asyncrane.Journal,
+    work: Callable[[asyncrane.Campaign], Awaitable[asyncrane.MirrorReport]],
+    options: RunOptions,
+    reporting_: Reporting,
+    until: float | None,
+) -> None:
+    import anyio
+
+    from asyncrane.cli.fleet import show_report
+    from asyncrane.cli.progress import progress
+
+    output = Output(json=reporting_.output is OutputFormat.json)
+    mode = reporting_.progress
+    campaign = asyncrane.Campaign(session, journal, until=until)
+    try:
+        with _metrics(options.metrics, campaign):
+            async with progress(mode, campaign.statistics) as display:
+                campaign.on_outcome = _teller(display)
+                report = await work(campaign)
+    except anyio.get_cancelled_exc_class():
+        if campaign.run:
+            note(f"run {campaign.run} is not finished: {resume_hint(campaign.run, options.journal)} goes on with it")
+        raise
+    if report.failures:
+        lines = [msgspec.json.encode(lost.line()) for lost in report.failures]
+        write(options.failures, b"\n".join(lines) + b"\n")
+    output.result(report.summary())
+    if mode not in (ProgressMode.none, ProgressMode.json):
+        show_report(report, options.failures, resume_hint(report.run, options.journal))
+    if report.status == "failed":
+        raise asyncrane.JobsFailed(f"run {report.run}: {report.trouble()}")
+
+
+def _teller(display: Display) -> Callable[[asyncrane.Outcome], None]:
+    def tell(outcome: asyncrane.Outcome) -> None:
+        for text in outcome.notes:
+            display.say(f"{outcome.source}: {text}")
+        for target in outcome.targets:
+            if target.failure is not None:
+                display.say(f"{target.status}: {outcome.source} -> {target.destination}: {target.failure.message}")
+        display.outcome(outcome)
+
+    return tell
+
+
+@contextlib.contextmanager
+def _metrics(port: int | None, campaign: asyncrane.Campaign) -> Iterator[None]:
+    if port is None:
+        yield
+        return
+    with asyncrane.serve_metrics(campaign.statistics, port=port) as address:
+        note(f"metrics: {address}")
+        yield
+
+
+def open_journal(path: Path | None) -> asyncrane.Journal:
+    """The journal to write, made if it is not there."""
+    chosen = path or default_journal()
+    try:
+        chosen.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise asyncrane.JournalError(f"cannot make {chosen.parent}: {exc.strerror or exc}") from exc
+    return asyncrane.Journal.open(chosen)
+
+
+def default_journal() -> Path:
+    """Where the journal is when nobody says otherwise (XDG Base Directory Specification)."""
+    state = os.environ.get("XDG_STATE_HOME")
+    folder = Path(state) if state else Path.home() / ".local" / "state"
+    return folder / "asyncrane" / "journal.db"
+
+
+def resume_hint(run: int, journal: Path | None) -> str:
+    """The command that goes on with a run."""
+    return f"'asyncrane mirror resume {run}{f' --journal {journal}' if journal is not None else ''}'"
+
+
+def write(path: Path, content: bytes) -> None:
+    """A file of the user's choosing.
+
+    :raises AsyncraneError: when it cannot be written
+    """
+    try:
+        path.write_bytes(content)
+    except OSError as exc:
+        raise asyncrane.AsyncraneError(f"cannot write {path}: {exc.strerror or exc}") from exc
+
+
+def _load(path: Path) -> asyncrane.MirrorSpec:
+    spec = asyncrane.load_mirror(path)
+    for warning in spec.warnings:
+        note(f"asyncrane: warning: {warning}")
+    return spec
+
+
+def _plan(path: Path) -> asyncrane.MirrorPlan | None:
+    """The plan in a file that holds one: JSON, where a mirror file is YAML."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None  # loading says why
+    return asyncrane.MirrorPlan.decode(content, name=str(path)) if content.lstrip()[:1] == b"{" else None
+
+
+def _until(text: str | None) -> float | None:
+    """A time of day (the next one), or a date with time, as seconds since the epoch.
+
+    :raises InvalidInput: when it is neither
+    """
+    if text is None:
+        return None
+    now = datetime.now().astimezone()
+    try:
+        if ":" in text and len(text) <= 5:
+            clock = datetime.strptime(text, "%H:%M").time()  # noqa: DTZ007 - a wall clock's time of day
+            when = now.replace(hour=clock.hour, minute=clock.minute, second=0, microsecond=0)
+            return (when if when > now else when + timedelta(days=1)).timestamp()
+        return datetime.fromisoformat(text).astimezone().timestamp()
+    except ValueError:
+        raise asyncrane.InvalidInput(f"--until {text!r}: expected 06:00 or 2030-01-31T06:00") from None
