@@ -137,7 +137,8 @@ class JobState:
     def outcome(self) -> Outcome:
         """What became of it."""
         targets = tuple(d.outcome for d in self.deliveries if d.outcome)
-        return Outcome(str(self.job), str(self.digest or ""), self.media_type, targets, tuple(self.notes), str(self.root or ""))
+        digest, root = str(self.digest or ""), str(self.root or "")
+        return Outcome(str(self.job), digest, self.media_type, targets, tuple(self.notes), root)
 
 
 class Intake:
@@ -193,7 +194,7 @@ class Intake:
         target = delivery.target
         identifier = target.identifier or (str(state.job.digest or "") if not state.job.platforms else "")
         known = self._listed.get(target.place)
-        if not identifier or target.tag and known is not None and target.tag not in known:
+        if not identifier or (target.tag and known is not None and target.tag not in known):
             return False
 
         def ended(event: Ended) -> None:

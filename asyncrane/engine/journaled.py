@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from asyncrane.abc import Site
 from asyncrane.engine.messages import (
     Command,
     CommandFailed,
@@ -46,6 +47,10 @@ class Log(Protocol):
 
     def manifest(self, digest: Digest) -> Manifest | None:
         """A manifest that was read or written before."""
+        ...
+
+    def donors(self, site: Site, digest: Digest) -> tuple[str, ...]:
+        """Repositories of ``site`` that had the blob."""
         ...
 
 

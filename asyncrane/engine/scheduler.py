@@ -24,9 +24,11 @@ Rules that hold at every moment, whatever order the events come in:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from asyncrane.abc import Place
 from asyncrane.engine.attaching import Attaching
-from asyncrane.engine.budget import Budget
+from asyncrane.engine.budget import Budget, SiteLimits
 from asyncrane.engine.intake import Delivery, Intake
 from asyncrane.engine.messages import (
     Command,
@@ -44,7 +46,7 @@ from asyncrane.engine.messages import (
     Throttled,
 )
 from asyncrane.engine.outcome import Statistics
-from asyncrane.engine.placing import SMALL, Placing
+from asyncrane.engine.placing import SMALL, Donors, Placing, no_donors
 from asyncrane.engine.queue import Queue
 from asyncrane.engine.reading import READ, Reading
 from asyncrane.engine.shipping import Shipment, Shipping
@@ -56,13 +58,26 @@ _CONGESTION = frozenset({"RateLimited", "ServerFault", "TimedOut"})
 
 
 class Scheduler:
-    """The state of all jobs. ``jobs`` fixes how many commands run at once per site; without it that adapts."""
+    """The state of all jobs.
 
-    def __init__(self, *, jobs: int | None = None) -> None:
-        self.budget = Budget(jobs=jobs)
+    :param jobs: how many commands run at once per site; adapts when ``None``
+    :param limits: the same for single sites, by name, requests and streams apart
+    :param memory: bytes that may be on their way over all sites
+    :param donors: which repositories of a site had a blob when an earlier run looked
+    """
+
+    def __init__(
+        self,
+        *,
+        jobs: int | None = None,
+        limits: Mapping[str, SiteLimits] | None = None,
+        memory: int | None = None,
+        donors: Donors = no_donors,
+    ) -> None:
+        self.budget = Budget(jobs=jobs, limits=limits, memory=memory)
         self.queue = Queue(self.budget)
         self._count = Statistics()
-        self._placing = Placing(self.queue, self._count)
+        self._placing = Placing(self.queue, self._count, donors)
         self._shipping = Shipping(self.queue, self._count)
         self._reading = Reading(self.queue)
         self._finished: list[Finish] = []
@@ -129,7 +144,8 @@ class Scheduler:
         then(event)
 
     def _deliver(self, delivery: Delivery, root: Manifest) -> None:
-        changed = delivery.present is not None
+        # written again in any case: whatever may be broken below is looked at, too
+        changed = delivery.present is not None and delivery.job.overwrite != "always"
         shipment = self._ship(delivery, root, changed=changed)
         if delivery.job.referrers:
             # what is attached comes first: whoever sees the tag sees its signatures
