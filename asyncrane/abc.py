@@ -6,6 +6,7 @@ A fake is a small real implementation of these; :mod:`asyncrane.testing.checks` 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeAlias, runtime_checkable
@@ -16,16 +17,26 @@ from asyncrane.oci.descriptor import Descriptor
 from asyncrane.oci.digest import Digest
 from asyncrane.oci.manifest import Manifest
 
+_openings = itertools.count(1)
+
 
 class Site(msgspec.Struct, frozen=True, order=True, cache_hash=True):
     """One registry (or one directory): what has a speed, a limit and a set of blobs.
 
     ``name`` is a registry's ``host[:port]`` or a store's path; ``mounts`` says whether one repository of the site can
     take a blob from another without the bytes (distribution-spec, "Mounting a blob from another repository").
+    ``opening`` tells one opening of a file or directory from the next: what an engine knows of the one, or has failed
+    at there, says nothing of the other.
     """
 
     name: str
     mounts: bool = False
+    opening: int = 0
+
+    @classmethod
+    def opened(cls, name: str) -> Site:
+        """A file or directory that is opened now."""
+        return cls(name, opening=next(_openings))
 
     def __str__(self) -> str:
         return self.name

@@ -7,7 +7,7 @@ import pytest
 
 from asyncrane.abc import Place
 from asyncrane.engine.job import Job, Target
-from asyncrane.engine.messages import Event, JobAdded, ManifestWritten
+from asyncrane.engine.messages import Command, Event, Finish, JobAdded, ManifestWritten, WriteManifest
 from asyncrane.errors import ConnectFailed, NotFound
 from asyncrane.oci.descriptor import Descriptor
 from asyncrane.operations.copy import copy
@@ -45,15 +45,17 @@ async def test_any_source_is_copied_to_any_sink() -> None:
     assert statistics.images_done == 1
 
 
-async def test_observers_see_every_event() -> None:
+async def test_observers_see_every_event_and_every_command() -> None:
     source, sink = MemoryStore("a"), MemoryStore("b")
     await random_index("seen").store(source, "1")
-    seen: list[Event] = []
+    seen: list[Event | Command] = []
     async with Session() as session:
         session.observe(seen.append)
         await session.submit(job(session, session.use(source), session.use(sink)))
     assert isinstance(seen[0], JobAdded)
     assert sum(isinstance(event, ManifestWritten) for event in seen) == 3
+    assert sum(isinstance(command, WriteManifest) for command in seen) == 3
+    assert isinstance(seen[-1], Finish)
 
 
 async def test_an_error_inside_leaves_the_session_as_itself() -> None:

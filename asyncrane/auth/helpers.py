@@ -6,21 +6,17 @@ it said is kept until somebody finds it refused; that it failed is told to every
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
 import shutil
-import signal
 from collections.abc import Mapping
-from io import BytesIO
-from subprocess import PIPE
 
 import anyio
 import msgspec
-from anyio.abc import ByteReceiveStream, Process
 
 from asyncrane.auth.credentials import ANONYMOUS, IDENTITY_USER, Credential, Secretive
+from asyncrane.auth.programs import Ended, run
 from asyncrane.errors import CredentialError
 
 _NOT_FOUND = "credentials not found in native keychain"
@@ -30,14 +26,6 @@ _SUFFIX = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 class _Answer(Secretive, frozen=True):
     username: str | None = msgspec.field(name="Username", default=None)
     secret: str | None = msgspec.field(name="Secret", default=None)
-
-
-class _Ended(Secretive, frozen=True):
-    """How a helper ended, and what it printed."""
-
-    status: int
-    stdout: bytes
-    stderr: bytes
 
 
 class _Slot:
@@ -151,28 +139,16 @@ class Helpers:
             raise CredentialError(message) from None
         return Credential.of(answer.username or "", answer.secret or "")
 
-    async def _run(self, suffix: str, verb: str, order: bytes) -> _Ended:
+    async def _run(self, suffix: str, verb: str, order: bytes) -> Ended:
         name = program(suffix)
         path = shutil.which(name, path=self._environ.get("PATH", os.defpath))
         if path is None:
             raise CredentialError(f"the credential helper {name} is configured and not on PATH")
         self._runs += 1
         try:
-            # A session of its own: when its time is up, what the helper started goes with it.
-            process = await anyio.open_process(
-                [path, verb], stdin=PIPE, stdout=PIPE, stderr=PIPE, env=self._environ, start_new_session=True
-            )
+            ended = await run(path, verb, order=order, environ=self._environ, limit=self._limit)
         except OSError as exc:
             raise CredentialError(f"cannot run {path}: {exc.strerror or type(exc).__name__}") from exc
-        ended: _Ended | None = None
-        try:
-            with anyio.move_on_after(self._limit):
-                ended = await _converse(process, order)
-        finally:
-            if ended is None:
-                _kill(process)
-            with anyio.CancelScope(shield=True):
-                await process.aclose()
         if ended is None:
             raise CredentialError(f"{name} {verb}: no answer within {self._limit:g} s, killed")
         return ended
@@ -188,38 +164,11 @@ def program(suffix: str) -> str:
     return f"docker-credential-{suffix}"
 
 
-async def _converse(process: Process, order: bytes) -> _Ended:
-    stdout, stderr = BytesIO(), BytesIO()
-
-    async def drain(stream: ByteReceiveStream | None, into: BytesIO) -> None:
-        if stream:
-            async for chunk in stream:
-                into.write(chunk)
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(drain, process.stdout, stdout)
-        tasks.start_soon(drain, process.stderr, stderr)
-        if process.stdin:
-            with contextlib.suppress(anyio.BrokenResourceError, BrokenPipeError, ConnectionResetError):
-                await process.stdin.send(order)  # some verbs and some helpers read nothing
-            await process.stdin.aclose()
-        status = await process.wait()
-    return _Ended(status, stdout.getvalue(), stderr.getvalue())
-
-
-def _kill(process: Process) -> None:
-    if hasattr(os, "killpg"):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-    elif process.returncode is None:
-        process.kill()
-
-
-def _says_not_found(ended: _Ended) -> bool:
+def _says_not_found(ended: Ended) -> bool:
     return _NOT_FOUND in (ended.stdout + ended.stderr).decode(errors="replace")
 
 
-def _complaint(suffix: str, verb: str, server: str, ended: _Ended, secret: str = "") -> str:
+def _complaint(suffix: str, verb: str, server: str, ended: Ended, secret: str = "") -> str:
     """One line: who was asked what, and the helper's own words, unless they look like an answer with a secret."""
     said = (ended.stdout.strip() or ended.stderr.strip()).decode(errors="replace")
     last = said.splitlines()[-1].strip()[:200] if said else ""

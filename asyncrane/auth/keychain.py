@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 
 from asyncrane.auth.credentials import ANONYMOUS, Credential
 from asyncrane.auth.dockerconfig import AuthFile, candidates, normalise, server_key
+from asyncrane.auth.google import GoogleCredentials, serves
 from asyncrane.auth.helpers import Helpers
 from asyncrane.auth.locations import docker_config, home_of, search_order
 from asyncrane.errors import CredentialError, InvalidInput
@@ -62,7 +63,8 @@ class FixedKeychain:
 
 class DefaultKeychain:
     """What this user has: ``ASYNCRANE_AUTH_<HOST>``, ``REGISTRY_AUTH_FILE``, ``DOCKER_AUTH_CONFIG``, docker's and
-    podman's files, and the helpers they name. The first that knows the repository wins.
+    podman's files, and the helpers they name; for Google's registries then what is found as gcrane finds it. The first
+    that knows the repository wins.
 
     Within a file the longest matching key wins (``host/a/b`` before ``host/a`` before ``host``); for one key
     ``credHelpers``, for a whole host ``credsStore``, come before ``auths``. ``<HOST>`` is the registry in upper case
@@ -76,6 +78,7 @@ class DefaultKeychain:
         self._home = home or home_of(self._environ)
         self._helpers = Helpers(environ=environ, limit=helper_limit)
         self._files: tuple[AuthFile, ...] | None = None
+        self._google = GoogleCredentials(environ=self._environ, home=self._home, limit=helper_limit)
 
     async def find(self, registry: str, repository: str = "") -> Credential:
         """As :meth:`Keychain.find`."""
@@ -86,13 +89,15 @@ class DefaultKeychain:
         for file in self._files:
             if found := await self._ask(file, registry, repository):
                 return found
-        return ANONYMOUS
+        return await self._google.find() if serves(registry) else ANONYMOUS
 
     def forget(self, registry: str, repository: str = "") -> None:
         """Ask helpers again, and read the files again: somebody may have logged in meanwhile (C3)."""
         self._helpers.forget(server_key(normalise(registry)))
         self._helpers.forget(normalise(registry))
         self._files = None
+        if serves(registry):
+            self._google.forget()
 
     def headers(self) -> Mapping[str, str]:
         """``HttpHeaders`` of docker's ``config.json``, without User-Agent, as in crane.
@@ -139,6 +144,53 @@ class DefaultKeychain:
             if credential := file.credential(key):
                 return credential
         return None
+
+
+class HostKeychain:
+    """What is said of single registries, and ``others`` for all the rest.
+
+    A registry with a credential, or with a helper that is to know it, is never shown anything else.
+    """
+
+    def __init__(
+        self,
+        others: Keychain,
+        *,
+        credentials: Mapping[str, Credential] | None = None,
+        helpers: Mapping[str, str] | None = None,
+        environ: Mapping[str, str] | None = None,
+        helper_limit: float = 30.0,
+    ) -> None:
+        self._others = others
+        self._credentials = dict(credentials or {})
+        self._helpers = dict(helpers or {})
+        self._programs = Helpers(environ=environ, limit=helper_limit)
+
+    async def find(self, registry: str, repository: str = "") -> Credential:
+        """As :meth:`Keychain.find`."""
+        if (known := self._credentials.get(registry)) is not None:
+            return known
+        if (helper := self._helpers.get(registry)) is not None:
+            return await self._programs.get(helper, server_key(registry))
+        return await self._others.find(registry, repository)
+
+    def forget(self, registry: str, repository: str = "") -> None:
+        """The helper is asked again; a credential that was written down is what it is."""
+        if registry in self._helpers:
+            self._programs.forget(server_key(registry))
+        elif registry not in self._credentials:
+            self._others.forget(registry, repository)
+
+    def headers(self) -> Mapping[str, str]:
+        """Those of ``others``."""
+        return self._others.headers()
+
+    def statistics(self) -> dict[str, int]:
+        """As :meth:`Helpers.statistics`."""
+        return self._programs.statistics()
+
+    def __repr__(self) -> str:
+        return f"HostKeychain({', '.join(sorted({*self._credentials, *self._helpers}))}, {self._others!r})"
 
 
 def variable(registry: str) -> str:

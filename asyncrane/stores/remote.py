@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from asyncrane.abc import Place, Reader, Site, Stream
+from asyncrane.abc import Place, Reader, Site, Stream, UploadLedger
 from asyncrane.oci.descriptor import Descriptor
 from asyncrane.oci.digest import Digest
 from asyncrane.oci.manifest import Manifest
@@ -18,15 +18,22 @@ from asyncrane.transport.origin import Origin
 
 class Remote:
     """A repository, reached through ``origin``. Use one object for all that is written to it: sessions that a mount
-    has opened are used by the puts that follow.
+    has opened are used by the puts that follow. Large uploads leave a trail in ``ledger``, and go on from what it has.
     """
 
-    def __init__(self, origin: Origin, repository: Repository, *, site: Site | None = None) -> None:
+    def __init__(
+        self,
+        origin: Origin,
+        repository: Repository,
+        *,
+        site: Site | None = None,
+        ledger: UploadLedger | None = None,
+    ) -> None:
         self._origin = origin
         self._path = repository.path
         self._place = Place(site or Site(repository.registry, mounts=True), repository.path)
         self._writing = (push_scope(repository.path),)
-        self._uploads = Uploads(origin, repository.path)
+        self._uploads = Uploads(origin, repository.path, ledger=ledger)
 
     @property
     def place(self) -> Place:

@@ -7,8 +7,9 @@ registry: its scheme, tokens, limits and manners. Policy (challenges, retries, p
 from __future__ import annotations
 
 from asyncrane.transport.answer import Answer, Body
+from asyncrane.transport.capabilities import Capabilities
 from asyncrane.transport.challenge import catalog_scope, delete_scope, pull_scope, push_scope
-from asyncrane.transport.origin import Capabilities, Origin
+from asyncrane.transport.origin import Origin
 from asyncrane.transport.pool import Pool
 from asyncrane.transport.statistics import OriginStatistics
 from asyncrane.transport.tokens import Token

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
 
 import aiohttp
 
 from asyncrane.transport import failure
+from asyncrane.transport.rate import Pace
 from asyncrane.transport.statistics import Counters
 
 
@@ -29,12 +32,20 @@ class Body:
 
 
 class Answer:
-    """A registry's answer. ``url`` is the final one, as sent; ``body`` is empty while it is streamed."""
+    """A registry's answer. ``url`` is the final one, as sent; ``body`` is empty while it is streamed, at ``pace``."""
 
-    __slots__ = ("_counters", "_limit", "_response", "body", "headers", "method", "status")
+    __slots__ = ("_counters", "_leave", "_limit", "_pace", "_response", "body", "headers", "method", "status")
 
     def __init__(
-        self, method: str, response: aiohttp.ClientResponse, body: bytes, counters: Counters, limit: float
+        self,
+        method: str,
+        response: aiohttp.ClientResponse,
+        body: bytes,
+        counters: Counters,
+        limit: float,
+        *,
+        pace: Pace | None = None,
+        leave: Callable[[], None] | None = None,
     ) -> None:
         self.method = method
         self.status: int = response.status
@@ -43,6 +54,8 @@ class Answer:
         self._response = response
         self._counters = counters
         self._limit = limit
+        self._pace = pace
+        self._leave = leave
 
     @property
     def url(self) -> str:
@@ -60,7 +73,7 @@ class Answer:
         :raises TimedOut: when nothing arrives for the stall limit
         """
         # not readany(): it joins what has piled up, which copies every byte once more
-        counters, read = self._counters, self._response.content.readchunk
+        counters, read, pace = self._counters, self._response.content.readchunk, self._pace
         while True:
             try:
                 chunk, more = await read()
@@ -71,10 +84,14 @@ class Answer:
                     continue
                 return
             counters.received += len(chunk)
+            if pace is not None:
+                await pace.take(len(chunk))
             yield chunk
 
     def let_go(self) -> None:
         """Give the connection back, or close it when there is more to come that nobody wants."""
+        if self._leave is not None:
+            self._leave()
         if self._response.content.at_eof():
             self._response.release()
         else:
@@ -82,3 +99,23 @@ class Answer:
 
     def __repr__(self) -> str:
         return f"Answer({self.status}, {len(self.body)} bytes)"
+
+
+class Streaming(AbstractAsyncContextManager[Answer]):
+    """An answer whose body is still on its way: entering it asks, leaving it lets go."""
+
+    __slots__ = ("_answer", "_ask")
+
+    def __init__(self, ask: Callable[[], Awaitable[Answer]]) -> None:
+        self._ask = ask
+        self._answer: Answer | None = None
+
+    async def __aenter__(self) -> Answer:
+        self._answer = await self._ask()
+        return self._answer
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._answer is not None:
+            self._answer.let_go()

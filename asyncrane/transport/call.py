@@ -10,6 +10,7 @@ from asyncrane.transport.redaction import bare_url
 from asyncrane.transport.statistics import kind_of
 
 if TYPE_CHECKING:
+    from anyio import Semaphore
     from yarl import URL
 
     from asyncrane.transport.tokens import Token
@@ -23,7 +24,8 @@ class Call:
 
     ``limit`` is the largest answer in bytes, ``None`` to leave it streaming. ``spent`` is set when bytes were read from
     a body that cannot be had again, ``foreign`` when the URL is not the registry's own. ``patience`` is the seconds
-    that the answer may take beyond the stall limit.
+    that the answer may take beyond the stall limit. ``lane`` is held while it is on the wire; ``mended`` says that
+    somebody was told of the repository it found missing.
     """
 
     __slots__ = (
@@ -33,7 +35,9 @@ class Call:
         "foreign",
         "headers",
         "kind",
+        "lane",
         "limit",
+        "mended",
         "method",
         "patience",
         "pinging",
@@ -79,6 +83,8 @@ class Call:
         self.token: Token | None = None
         self.foreign = False
         self.pinging = False
+        self.mended = False
+        self.lane: Semaphore | None = None
         self.renewed = False
         self.spent = False
         self.redirects = 0
@@ -93,6 +99,23 @@ class Call:
         """Begin anew where the registry was asked: what it redirected to may have run out."""
         self.placed = False
         self.redirects = 0
+
+    def leave(self) -> None:
+        """It is no longer on the wire; may be said again."""
+        lane, self.lane = self.lane, None
+        if lane is not None:
+            lane.release()
+
+    @property
+    def pushes(self) -> bool:
+        """Whether it begins an upload or stores a manifest: what finds out that a repository is missing."""
+        return (self.method, self.kind) in (("POST", "uploads"), ("PUT", "manifests")) and self.target[:4] == "/v2/"
+
+    @property
+    def repository(self) -> str:
+        """The path of the repository that a push is for."""
+        path = self.target[4:].partition("?")[0]
+        return path.rpartition("/blobs/uploads/" if self.kind == "uploads" else "/manifests/")[0]
 
     def what(self) -> str:
         """Method and URL, for messages."""

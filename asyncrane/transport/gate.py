@@ -12,11 +12,14 @@ import anyio
 from asyncrane.errors import RateLimited
 from asyncrane.transport.statistics import Counters
 
+_SAME_TROUBLE = 1.0
+"""Seconds."""
+
 
 class Gate:
     """Shut while a registry asked to be left alone. Times are the event loop's, in seconds."""
 
-    __slots__ = ("_counters", "_registry", "on_throttle", "quota_until", "until")
+    __slots__ = ("_counters", "_registry", "_slowed", "on_throttle", "quota_until", "until")
 
     def __init__(self, registry: str, counters: Counters) -> None:
         self.until = 0.0
@@ -24,6 +27,7 @@ class Gate:
         self.on_throttle: Callable[[float], None] | None = None
         self._registry = registry
         self._counters = counters
+        self._slowed = -math.inf
 
     def park(self, seconds: float) -> None:
         """Leave the registry alone for so long; a longer wait in force stays."""
@@ -35,7 +39,22 @@ class Gate:
         self.until = now + seconds
         # many requests in flight are told the same within moments: that is one wait
         if self.on_throttle is not None and longer > 0.1 * seconds:
+            self._slowed = now
             self.on_throttle(seconds)
+
+    def slow_down(self) -> None:
+        """The registry has too much to do, and did not say until when: others are to ask it for less. Many requests in
+        flight meet the same trouble, which is told once.
+        """
+        now = asyncio.get_running_loop().time()
+        if self.on_throttle is not None and now - self._slowed >= _SAME_TROUBLE:
+            self._slowed = now
+            self.on_throttle(0.0)
+
+    def is_shut(self, *, counted: bool) -> bool:
+        """Whether a request has to :meth:`wait`."""
+        until = max(self.until, self.quota_until) if counted else self.until
+        return until > 0.0 and until > asyncio.get_running_loop().time()
 
     def hold_quota(self, seconds: float) -> None:
         """The quota is used up: hold back what counts against it (manifests that are fetched), nothing else."""

@@ -16,9 +16,10 @@ OnMissing: TypeAlias = Literal["fail", "create"] | tuple[str, ...]
 class RegistryOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How one registry is talked to.
 
-    ``rate`` is bytes a second in each direction; ``requests`` and ``streams`` how many short requests and blob streams
-    run at once (``None``: adapts); ``mirrors`` are registries asked first when reading; ``helper`` names a
-    ``docker-credential-<helper>`` program.
+    ``rate`` is bytes of blobs a second in each direction; ``requests`` and ``streams`` how many short requests and blob
+    streams in each direction run at once (``None``: adapts); ``mirrors`` are registries asked first when reading, each
+    ``host[:port]`` with a path in front of the repository's if need be; ``helper`` names a
+    ``docker-credential-<helper>`` program. ``insecure`` does not check certificates, ``plain_http`` never tries HTTPS.
     """
 
     credential: Credential | None = None

@@ -11,9 +11,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Literal
+from typing import TypeAlias
 
 import aiohttp
 import anyio
@@ -23,15 +21,18 @@ from asyncrane.auth.keychain import Keychain
 from asyncrane.errors import AsyncraneError, ConnectFailed, RateLimited, RegistryError, TransportError
 from asyncrane.oci.reference import is_loopback_or_private
 from asyncrane.transport import failure, retry
-from asyncrane.transport.answer import Answer, Body
+from asyncrane.transport.answer import Answer, Body, Streaming
 from asyncrane.transport.call import Call
+from asyncrane.transport.capabilities import Capabilities
 from asyncrane.transport.challenge import TokenRequest, parse_challenges
 from asyncrane.transport.flight import Flight
 from asyncrane.transport.gate import Gate
+from asyncrane.transport.options import RegistryOptions
 from asyncrane.transport.redirect import follow, resolve
 from asyncrane.transport.scheme import first_good
 from asyncrane.transport.statistics import Counters, OriginStatistics
 from asyncrane.transport.tokens import Token, Tokens
+from asyncrane.transport.traffic import Traffic, carries_blob
 from asyncrane.transport.wire import SMALL, Route, Upload, Wire
 
 _LARGEST_ANSWER = 16 * 1024 * 1024
@@ -41,28 +42,15 @@ _OLD = 300.0
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
-
-@dataclass
-class Capabilities:
-    """What was learned about a registry; written by :mod:`asyncrane.registry`.
-
-    ``upload`` is the way blobs are sent, ``chunk`` the size for the last of them in bytes (0: the default), ``ranges``
-    whether part of a blob can be read, ``self_mount`` whether a mount from the repository itself answers as a check,
-    ``refused_donors`` pairs (repository, donor) that cannot be mounted, ``referrers`` whether there is that API.
-    """
-
-    upload: Literal["put", "patch", "chunks"] = "put"
-    chunk: int = 0
-    ranges: bool = True
-    self_mount: bool = True
-    refused_donors: set[tuple[str, str]] = field(default_factory=set)
-    referrers: bool | None = None
+Mend: TypeAlias = Callable[[str, RegistryError], Awaitable[bool]]
+"""Told of a repository's path and how a push to it was refused; whether something was done about it."""
 
 
 class Origin:
     """One registry, for one keychain. Made by :meth:`Pool.origin`; may be used by any number of tasks.
 
-    ``on_throttle`` is called with seconds whenever the registry is to be left alone for so long.
+    ``on_throttle`` is called with seconds whenever the registry is to be left alone for so long, and with 0 when it
+    seems to have too much to do. ``on_missing`` may do something about a repository that a push finds missing.
     """
 
     def __init__(
@@ -75,15 +63,18 @@ class Origin:
         insecure: bool = False,
         plain: bool = False,
         head_start: float = 0.3,
+        traffic: Traffic | None = None,
     ) -> None:
         self.registry = registry
         self.capabilities = Capabilities()
+        self.on_missing: Mend | None = None
         self._keychain = keychain
         self._wire = wire
         self._policy = policy
         self._insecure = insecure
         self._plain = plain
         self._head_start = head_start
+        self._traffic = traffic or Traffic(RegistryOptions())
         self._counters = Counters()
         self._gate = Gate(registry, self._counters)
         self._tokens = Tokens(registry, keychain, self._ask_token_service)
@@ -139,7 +130,8 @@ class Origin:
         retry: bool = True,
     ) -> AbstractAsyncContextManager[Answer]:
         """As :meth:`request`, for an answer that is read through :meth:`Answer.chunks`; leaving lets go of it."""
-        return _Streaming(self._perform, Call(method, target, tuple(scopes), headers, b"", expect, None, retry=retry))
+        call = Call(method, target, tuple(scopes), headers, b"", expect, None, retry=retry)
+        return Streaming(lambda: self._perform(call))
 
     async def token(self, scopes: Sequence[str]) -> Token:
         """What would be shown for a request with these scopes."""
@@ -175,22 +167,38 @@ class Origin:
             if not call.placed:
                 await self._place(call)
             gate = self._gate
+            counted = call.kind == "manifests" and call.method == "GET"
             if (gate.until or gate.quota_until) and not call.foreign:
-                counted = call.kind == "manifests" and call.method == "GET"
                 await gate.wait(counted=counted, deadline=call.started + self._policy.max_time)
             headers = await self._headers(call)
+            lane = self._traffic.lane(call)
+            if lane is not None:
+                await lane.acquire()
+                if gate.is_shut(counted=counted):  # what happened meanwhile is not to be waited for in the lane
+                    lane.release()
+                    continue
+                call.lane = lane
             try:
                 response, body = await self._attempt(call, headers)
             except TransportError as exc:
                 error: AsyncraneError | None = exc
             else:
+                missing = self.on_missing is not None and response.status in (403, 404) and call.pushes
+                if missing and await self._mended(call, response, body):
+                    continue
                 if response.status in call.expect:
                     if call.kind == "manifests" and (refill := retry.exhausted(response.headers)):
                         gate.hold_quota(refill)
-                    return Answer(call.method, response, body, self._counters, self._wire.stall_timeout)
+                    return self._answer(call, response, body)
                 error = await self._refused(call, response, body)
             if error is not None:
                 await self._pause(call, error)
+
+    def _answer(self, call: Call, response: aiohttp.ClientResponse, body: bytes) -> Answer:
+        limit = self._wire.stall_timeout
+        if call.limit is not None:
+            return Answer(call.method, response, body, self._counters, limit)
+        return Answer(call.method, response, body, self._counters, limit, pace=self._traffic.received, leave=call.leave)
 
     async def _place(self, call: Call) -> None:
         """Find out where the call goes."""
@@ -206,10 +214,23 @@ class Origin:
         return call.place(url, self._wire.route(url) if foreign else route, foreign=foreign)
 
     async def _attempt(self, call: Call, headers: Mapping[str, str]) -> tuple[aiohttp.ClientResponse, bytes]:
+        """One exchange. A call holds its lane until it is over; one whose answer is streamed, until that is let go."""
+        streaming = False
+        try:
+            response, content = await self._exchange(call, headers)
+            streaming = call.limit is None and response.status in call.expect
+        finally:
+            if not streaming:
+                call.leave()
+        return response, content
+
+    async def _exchange(self, call: Call, headers: Mapping[str, str]) -> tuple[aiohttp.ClientResponse, bytes]:
         counters, body, wire = self._counters, call.body, self._wire
         counters.requests[call.method, call.kind] += 1
         if isinstance(body, Body) or len(body) > SMALL:
             return await self._upload(call, headers)
+        if body and self._traffic.sent is not None and carries_blob(call):
+            await self._traffic.sent.take(len(body))
         response = await wire.send(call.method, call.url, call.route, headers, body or None, patience=call.patience)
         if body:
             counters.sent += len(body)
@@ -224,7 +245,8 @@ class Origin:
         body = call.streamed()
         if body.length is not None:
             headers = {**headers, "Content-Length": str(body.length)}
-        upload = Upload(body, call.what(), self._wire.stall_timeout, patience=call.patience)
+        pace = self._traffic.sent if carries_blob(call) else None
+        upload = Upload(body, call.what(), self._wire.stall_timeout, patience=call.patience, pace=pace)
         limit = _LARGEST_ANSWER if call.limit is None else call.limit
         try:
             return await self._wire.upload(call.method, call.url, call.route, headers, upload, limit=limit)
@@ -268,6 +290,14 @@ class Origin:
             self._gate.park(wait)
         return error
 
+    async def _mended(self, call: Call, response: aiohttp.ClientResponse, body: bytes) -> bool:
+        """Whether the repository that was missing is there now; asked once for each call."""
+        if call.mended or call.spent or self.on_missing is None:
+            return False
+        call.mended = True
+        error = failure.of_answer(call.method, str(response.url), response.status, response.headers, body)
+        return await self.on_missing(call.repository, error)
+
     def _is_stale(self, call: Call, token: Token, status: int, body: bytes) -> bool:
         """Whether the answer means that what was shown has run out: 401, or what ECR says instead."""
         if status == 401:
@@ -296,6 +326,8 @@ class Origin:
         :raises AsyncraneError: ``error``, when there is to be none
         """
         policy, limited = self._policy, isinstance(error, RateLimited)
+        if not call.foreign and retry.is_congestion(error):
+            self._gate.slow_down()
         if not call.retry or call.spent or not self._may_pass(call, error):
             raise error
         asked = (error.retry_after or 0.0) if isinstance(error, RateLimited) else 0.0
@@ -358,24 +390,3 @@ class Origin:
             headers.update(_FORM)
         call = Call(request.method, request.url, None, headers, request.form, (200,), _LARGEST_TOKEN, kind="token")
         return (await self._perform(call)).body
-
-
-class _Streaming(AbstractAsyncContextManager[Answer]):
-    """An answer whose body is still on its way."""
-
-    __slots__ = ("_answer", "_call", "_perform")
-
-    def __init__(self, perform: Callable[[Call], Awaitable[Answer]], call: Call) -> None:
-        self._perform = perform
-        self._call = call
-        self._answer: Answer | None = None
-
-    async def __aenter__(self) -> Answer:
-        self._answer = await self._perform(self._call)
-        return self._answer
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._answer is not None:
-            self._answer.let_go()

@@ -10,9 +10,12 @@ from email.utils import parsedate_to_datetime
 
 import msgspec
 
+from asyncrane.errors import AsyncraneError, RegistryError, TimedOut
+
 RETRYABLE = frozenset({408, 429, 499, 500, 502, 503, 504, 522})
 """Statuses that may be different next time."""
 
+_OVERLOADED = frozenset({408, 503, 504})
 _LONGEST = 30.0
 
 
@@ -75,3 +78,8 @@ def _window(value: str) -> str:
         if name.strip() == "w":
             return number.strip()
     return ""
+
+
+def is_congestion(error: AsyncraneError) -> bool:
+    """Whether it may well be that fewer requests would have been answered."""
+    return isinstance(error, TimedOut) or (isinstance(error, RegistryError) and error.status in _OVERLOADED)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from asyncrane.errors import InvalidInput
 
 
 class Trust:
-    """TLS settings of a pool.
+    """TLS settings of a pool. ``hosts`` are other settings for single hosts, by ``host[:port]``.
 
     :raises InvalidInput: when a file cannot be used, or of certificate and key only one is given
     """
@@ -28,6 +28,7 @@ class Trust:
         cert: Path | None = None,
         key: Path | None = None,
         certs_dir: Path | None = None,
+        hosts: Mapping[str, Trust] | None = None,
     ) -> None:
         if key is not None and cert is None:
             raise InvalidInput(f"the client key {key} has no certificate")
@@ -38,6 +39,7 @@ class Trust:
         self._cert = cert
         self._key = key
         self._roots = (certs_dir,) if certs_dir is not None else tuple(_usual_places())
+        self._hosts = dict(hosts or {})
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._common: ssl.SSLContext | None = None
         if ca is not None or cert is not None:
@@ -48,7 +50,9 @@ class Trust:
         name = f"{host}:{port}"
         context = self._contexts.get(name)
         if context is None:
-            context = self._contexts[name] = self._make(name, host if port == 443 else None)
+            own = self._hosts.get(name) or (self._hosts.get(host) if port == 443 else None)
+            made = own.context(host, port) if own is not None else self._make(name, host if port == 443 else None)
+            context = self._contexts[name] = made
         return context
 
     def _make(self, *names: str | None) -> ssl.SSLContext:

@@ -17,6 +17,7 @@ from asyncrane.errors import AsyncraneError, ServerFault, SizeMismatch, Transpor
 from asyncrane.transport import failure
 from asyncrane.transport.answer import Body
 from asyncrane.transport.proxy import Proxies, Proxy
+from asyncrane.transport.rate import Pace
 from asyncrane.transport.redaction import Trace, bare_url
 from asyncrane.transport.tls import Trust
 
@@ -59,10 +60,12 @@ class Upload:
     """A :class:`Body` on its way, as an iterator aiohttp reads in a task of its own.
 
     ``taken`` is how many bytes were read from it, ``error`` what it raised. ``scope`` is cancelled when a chunk handed
-    over is not asked about again within the stall limit: then the peer does not take it.
+    over is not asked about again within the stall limit: then the peer does not take it. Bytes leave at ``pace``.
     """
 
-    def __init__(self, body: Body, what: str, stall_timeout: float, *, patience: float = 0.0) -> None:
+    def __init__(
+        self, body: Body, what: str, stall_timeout: float, *, patience: float = 0.0, pace: Pace | None = None
+    ) -> None:
         self.patience = patience
         self.taken = 0
         self.error: Exception | None = None
@@ -71,6 +74,7 @@ class Upload:
         self._length = body.length
         self._what = what
         self._stall = stall_timeout
+        self._pace = pace
         self._clock = asyncio.get_running_loop().time
         self._ended = False
         self._reading: asyncio.Future[None] | None = None
@@ -88,6 +92,8 @@ class Upload:
         self._reading = asyncio.get_running_loop().create_future()
         try:
             chunk = await self._next()
+            if self._pace is not None:
+                await self._pace.take(len(chunk))
         except StopAsyncIteration:
             self.scope.deadline = self._clock() + 2 * self._stall + self.patience
             raise
