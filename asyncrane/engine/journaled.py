@@ -1,5 +1,6 @@
-"""Carrying out commands with a journal beside it: what it knows is not asked again, and no tag is written before the
-journal holds what led to it, so that a run that dies can be explained, resumed and taken back.
+"""Carrying out commands with a journal beside it: what it knows is not asked again; no tag is written before it holds
+what led to it, and no blob sent before it holds where to. So a run that dies can be explained, resumed and taken back,
+and what it finished is found.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from asyncrane.abc import Site
 from asyncrane.engine.messages import (
     Command,
     CommandFailed,
+    CopyBlob,
     Ended,
     Event,
     ManifestRead,
@@ -65,7 +67,7 @@ class JournaledExecutor:
         """Do it; a manifest that the journal holds is not read again."""
         if isinstance(command, ReadManifest) and (known := self._known(command.identifier)) is not None:
             return ManifestRead(command.id, known)
-        if isinstance(command, WriteManifest) or self._journal.backlog > BACKLOG:
+        if isinstance(command, WriteManifest | CopyBlob) or self._journal.backlog > BACKLOG:
             try:
                 await self._journal.committed()
             except JournalError as exc:

@@ -32,17 +32,11 @@ class Session:
 
     __slots__ = ("kept", "minimum", "offset", "url")
 
-    def __init__(self, answer: Answer, *, kept: bool = False) -> None:
+    def __init__(self, url: str, *, minimum: int = 0, kept: bool = False) -> None:
         self.kept = kept
         self.offset = 0
-        self.minimum = 0
-        self.url = ""
-        self.moved(answer)
-        if not self.url:
-            raise ServerFault(f"POST {answer.url.partition('?')[0]}: no Location", status=answer.status)
-        minimum = answer.headers.get("OCI-Chunk-Min-Length", "")
-        if minimum.isascii() and minimum.isdigit():
-            self.minimum = min(int(minimum), _LARGEST_MINIMUM)
+        self.minimum = minimum
+        self.url = url
 
     def moved(self, answer: Answer) -> None:
         """Each answer says where the upload goes on."""
@@ -69,10 +63,22 @@ def received(headers: Mapping[str, str]) -> int | None:
     return last + 1 if last else 0
 
 
+def opened(answer: Answer, *, kept: bool = False) -> Session:
+    """The session that a POST was answered with.
+
+    :raises ServerFault: when the answer does not say where it goes on
+    """
+    location = answer.headers.get("Location")
+    if not location:
+        raise ServerFault(f"POST {answer.url.partition('?')[0]}: no Location", status=answer.status)
+    minimum = answer.headers.get("OCI-Chunk-Min-Length", "")
+    least = min(int(minimum), _LARGEST_MINIMUM) if minimum.isascii() and minimum.isdigit() else 0
+    return Session(resolve(answer.url, location), minimum=least, kept=kept)
+
+
 async def begin(origin: Origin, path: str) -> Session:
     """A new session of repository ``path``."""
-    answer = await origin.request("POST", _target(path), scopes=(push_scope(path),), expect=(202,))
-    return Session(answer)
+    return opened(await origin.request("POST", _target(path), scopes=(push_scope(path),), expect=(202,)))
 
 
 async def begin_mounting(origin: Origin, path: str, digest: Digest, donor: str) -> Session | None:
@@ -88,7 +94,7 @@ async def begin_mounting(origin: Origin, path: str, digest: Digest, donor: str) 
         raise Refused from error
     if answer.status in _REFUSED:
         raise Refused
-    return None if answer.status == 201 else Session(answer, kept=donor != path)
+    return None if answer.status == 201 else opened(answer, kept=donor != path)
 
 
 async def update(origin: Origin, path: str, session: Session) -> None:

@@ -16,7 +16,7 @@ from enum import Enum
 from typing import Literal, TypeAlias
 
 from asyncrane.errors import AsyncraneError, RegistryError
-from asyncrane.transport.origin import Capabilities
+from asyncrane.transport.capabilities import Capabilities
 
 Kind: TypeAlias = Literal["put", "patch", "chunks"]
 Phase: TypeAlias = Literal["whole", "piece", "commit"]

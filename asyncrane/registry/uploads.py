@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 import anyio
 
-from asyncrane.abc import Reader
+from asyncrane.abc import Reader, UploadLedger
 from asyncrane.errors import DigestMismatch, RegistryError, TransportError
 from asyncrane.oci.descriptor import Descriptor
 from asyncrane.oci.digest import Digest
@@ -22,6 +22,7 @@ from asyncrane.registry import blobs, sessions
 from asyncrane.registry.feed import Feed
 from asyncrane.registry.sessions import Refused, Session
 from asyncrane.registry.strategy import CHUNK, Phase, Strategy, Verdict, temporary
+from asyncrane.registry.trail import Trail
 from asyncrane.transport.answer import Answer, Body
 from asyncrane.transport.challenge import push_scope
 from asyncrane.transport.origin import Origin
@@ -52,11 +53,14 @@ _donors: WeakKeyDictionary[Origin, _Donors] = WeakKeyDictionary()
 
 
 class Uploads:
-    """The uploads to one repository. Remembers sessions that mounts have opened, for the puts that follow."""
+    """The uploads to one repository. Remembers sessions that mounts have opened, for the puts that follow; with a
+    ``ledger`` also large uploads that were broken off, for whoever tries again.
+    """
 
-    def __init__(self, origin: Origin, path: str) -> None:
+    def __init__(self, origin: Origin, path: str, *, ledger: UploadLedger | None = None) -> None:
         self._origin = origin
         self._path = path
+        self._ledger = ledger
         self._kept: dict[Digest, Session] = {}
         self._donors = _donors.setdefault(origin, _Donors())
 
@@ -103,11 +107,22 @@ class Uploads:
         :raises DigestMismatch: when the registry finds that the bytes are not the blob
         :raises SizeMismatch: when there are more or fewer bytes than the descriptor says
         """
-        session = self._kept.pop(blob.digest, None) or await self._begin(blob)
+        trail = Trail(self._ledger, self._origin, self._path, blob)
+        session = await self._find(blob, trail)
         if session is None:
+            trail.drop()
             return False
-        await _Sending(self._origin, self._path, blob, Feed(blob, read), session).run()
+        await _Sending(self._origin, self._path, blob, Feed(blob, read), session, trail).run()
         return True
+
+    async def _find(self, blob: Descriptor, trail: Trail) -> Session | None:
+        """The session that has most of the blob; ``None`` when it is here."""
+        begun, kept = await trail.session(), self._kept.pop(blob.digest, None)
+        if begun is None:
+            return kept or await self._begin(blob)
+        if kept is not None:
+            await sessions.abandon(self._origin, self._path, kept)
+        return begun
 
     async def _begin(self, blob: Descriptor) -> Session | None:
         """A session for the blob; ``None`` when it is here."""
@@ -150,16 +165,25 @@ async def _first(trials: MutableMapping[Key, anyio.Event], key: Key) -> AsyncIte
 
 
 class _Sending:
-    """One blob on its way to one repository, through as many sessions as it takes."""
+    """One blob on its way to one repository, through as many sessions as it takes.
 
-    def __init__(self, origin: Origin, path: str, blob: Descriptor, feed: Feed, session: Session) -> None:
+    A session that another process, or an earlier attempt, began goes on with the bytes that the registry lacks. Those
+    before are not read and hashed again: that the whole is the blob is for the registry to find, as it does for every
+    commit; where it finds otherwise, all is sent again in a new session, and checked here on its way.
+    """
+
+    def __init__(self, origin: Origin, path: str, blob: Descriptor, feed: Feed, session: Session, trail: Trail) -> None:
         self._origin = origin
         self._path = path
         self._scopes = (push_scope(path),)
         self._blob = blob
         self._feed = feed
         self._session = session
-        self._strategy = Strategy(origin.capabilities, blob.size)
+        self._trail = trail
+        self._strategy = strategy = Strategy(origin.capabilities, blob.size)
+        strategy.rejoined = session.offset > 0
+        if trail.kept and strategy.kind == "put":
+            strategy.kind = "patch"  # one request more, and what arrived before a break is for more registries to keep
         self._small: bytes | None = None
         self._phase: Phase = "whole"
         self._streamed = False
@@ -167,14 +191,18 @@ class _Sending:
         self._length = 0
 
     async def run(self) -> None:
-        """Send it, whatever it takes; a session that is not finished is given up."""
+        """Send it, whatever it takes; a session that is not finished is given up, unless its trail is kept."""
+        self._trail.note(self._session)
         try:
             async with self._feed:
                 while not await self._attempt():
                     pass
-        except BaseException:
-            await sessions.abandon(self._origin, self._path, self._session)
+        except BaseException as error:
+            if not self._trail.outlives(error):
+                self._trail.drop()
+                await sessions.abandon(self._origin, self._path, self._session)
             raise
+        self._trail.drop()
         self._strategy.succeeded()
 
     async def _attempt(self) -> bool:
@@ -218,6 +246,7 @@ class _Sending:
             session.moved(answer)
             end = start + length if length >= 0 else self._feed.position
             session.offset = self._strategy.acknowledged(sessions.received(answer.headers), start, end)
+            self._trail.note(session)
 
     async def _commit(self) -> None:
         self._phase, self._streamed = "commit", False
@@ -290,6 +319,7 @@ class _Sending:
         if verdict is Verdict.RESTART:
             await sessions.abandon(self._origin, self._path, session)
             self._session = await sessions.begin(self._origin, self._path)
+            self._trail.note(self._session)
             strategy.restarted()
 
     def __repr__(self) -> str:
