@@ -1,9 +1,11 @@
-"""A line with a round-trip time: a TCP proxy that delays what passes through it, and nothing else.
+"""A line with a round-trip time, and if need be so many bytes a second for each connection: a TCP proxy.
 
 Every byte leaves half a round trip after it came, in order, in each direction; what a client sends first leaves one
-round trip later still, as if the connection had to be made over the line. Bandwidth is not limited: what is on its
-way is held in memory. ``python -m benchmarks.proxy RTT HOST:PORT...`` serves one loopback port per upstream and
-prints the ports in one line of JSON; a process of its own, so that its work is not the harness's or a client's.
+round trip later still, as if the connection had to be made over the line. Without a rate bandwidth is not limited: what
+is on its way is held in memory. With one, it is what every single connection lets through towards the client, as
+registries and storages limit it. ``python -m benchmarks.proxy RTT[/RATE] HOST:PORT...`` serves one loopback port per
+upstream and prints the ports in one line of JSON; a process of its own, so that its work is not the harness's or a
+client's.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
 HELD = 128 << 20  # bytes on their way in one direction of one connection before its sender must wait
+AHEAD = 0.05  # seconds of a limited connection's bytes that are held
 TICK = 0.0005  # seconds: what is due within the clock's resolution goes in the same write
 BACKLOG = 1024
 
@@ -69,14 +72,19 @@ class _End(asyncio.Protocol):
 class _Direction:
     """One direction of one connection: bytes, each with the time it is due; ``None`` is the end."""
 
-    def __init__(self, sender: _End, receiver: _End, delay: float, *, not_before: float = 0.0) -> None:
+    def __init__(
+        self, sender: _End, receiver: _End, delay: float, *, not_before: float = 0.0, rate: float = 0.0
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._sender, self._receiver = sender, receiver
         self._delay = delay
         self._not_before = not_before  # what comes earlier counts as coming then: the handshake
+        self._rate = rate  # bytes a second, 0: as they come
+        self._most = min(HELD, int(rate * (AHEAD + delay))) if rate else HELD
         self._due: deque[tuple[float, bytes | None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._held = 0
+        self._free = 0.0
         self._choked = self._paused = self._ended = False
         self.done = False
 
@@ -85,6 +93,8 @@ class _Direction:
         if self._ended or self.done:
             return
         when = max(self._loop.time(), self._not_before) + self._delay
+        if self._rate:  # after all that came before
+            when = self._free = max(self._free, when) + len(data or b"") / self._rate
         self._ended = data is None
         self._held += len(data or b"")
         self._due.append((when, data))
@@ -140,7 +150,7 @@ class _Direction:
 
     def _regulate(self) -> None:
         sender = self._sender.transport
-        full = self._choked or self._held > HELD
+        full = self._choked or self._held > self._most
         if sender is None or full == self._paused or sender.is_closing():
             return
         self._paused = full
@@ -153,13 +163,13 @@ class _Direction:
 class _Caller(_End):
     """The side that connected to us: the upstream is called for it."""
 
-    def __init__(self, alive: set[_End], group: TaskGroup, upstream: tuple[str, int], rtt: float) -> None:
+    def __init__(self, alive: set[_End], group: TaskGroup, upstream: tuple[str, int], rtt: float, rate: float) -> None:
         super().__init__(alive)
         self._group, self._upstream = group, upstream
         self._callee = callee = _End(alive)
         now = asyncio.get_running_loop().time()
         self.away = callee.home = _Direction(self, callee, rtt / 2, not_before=now + rtt)
-        self.home = callee.away = _Direction(callee, self, rtt / 2)
+        self.home = callee.away = _Direction(callee, self, rtt / 2, rate=rate)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -174,12 +184,14 @@ class _Caller(_End):
 
 
 @asynccontextmanager
-async def delayed(upstream: str, rtt: float) -> AsyncIterator[str]:
-    """The ``host:port`` of a line to ``upstream`` (``host:port``) with a round trip of ``rtt`` seconds."""
+async def delayed(upstream: str, rtt: float, rate: float = 0.0) -> AsyncIterator[str]:
+    """The ``host:port`` of a line to ``upstream`` (``host:port``) with a round trip of ``rtt`` seconds and, if that is
+    not 0, ``rate`` bytes a second for each connection.
+    """
     host, _, port = upstream.rpartition(":")
     alive: set[_End] = set()
     async with anyio.create_task_group() as group:
-        make = functools.partial(_Caller, alive, group, (host, int(port)), rtt)
+        make = functools.partial(_Caller, alive, group, (host, int(port)), rtt, rate)
         server = await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0, backlog=BACKLOG)
         try:
             yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -208,12 +220,12 @@ class Lines:
 
 
 @asynccontextmanager
-async def lines(upstreams: Sequence[str], rtt: float) -> AsyncIterator[Lines]:
-    """Lines to every upstream, served by a process of their own; the upstreams themselves when ``rtt`` is 0."""
-    if not rtt:
+async def lines(upstreams: Sequence[str], rtt: float, rate: float = 0.0) -> AsyncIterator[Lines]:
+    """Lines to every upstream, served by a process of their own; the upstreams themselves when nothing is limited."""
+    if not rtt and not rate:
         yield Lines(tuple(upstreams))
         return
-    command = [sys.executable, "-m", "benchmarks.proxy", str(rtt), *upstreams]
+    command = [sys.executable, "-m", "benchmarks.proxy", f"{rtt}/{rate}", *upstreams]
     async with started(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=None) as process:
         if process.stdout is None:
             raise AssertionError("the proxy was started with a pipe")
@@ -223,18 +235,19 @@ async def lines(upstreams: Sequence[str], rtt: float) -> AsyncIterator[Lines]:
         yield Lines(tuple(json.loads(said)), process.pid)
 
 
-async def _serve(rtt: float, upstreams: Sequence[str]) -> None:
+async def _serve(rtt: float, rate: float, upstreams: Sequence[str]) -> None:
     """Serve until stdin ends, that is: as long as whoever started us lives."""
     async with AsyncExitStack() as stack:
-        addresses = [await stack.enter_async_context(delayed(upstream, rtt)) for upstream in upstreams]
+        addresses = [await stack.enter_async_context(delayed(upstream, rtt, rate)) for upstream in upstreams]
         print(json.dumps(addresses), flush=True)
         await anyio.to_thread.run_sync(sys.stdin.buffer.read, abandon_on_cancel=True)
 
 
 def main(arguments: Sequence[str]) -> None:
     """Serve the lines the command line asks for."""
-    rtt, *upstreams = arguments
-    anyio.run(_serve, float(rtt), upstreams, backend_options={"use_uvloop": sys.platform != "win32"})
+    line, *upstreams = arguments
+    rtt, _, rate = line.partition("/")
+    anyio.run(_serve, float(rtt), float(rate or 0), upstreams, backend_options={"use_uvloop": sys.platform != "win32"})
 
 
 if __name__ == "__main__":

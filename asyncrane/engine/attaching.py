@@ -33,12 +33,25 @@ from asyncrane.oci import media
 from asyncrane.oci.digest import Digest
 from asyncrane.oci.manifest import Manifest
 
-_SUFFIXES = ("sig", "att", "sbom")
-_DIGEST_TAG = re.compile(r"(sha256-[0-9a-f]{64})(\..+)?")
+COSIGN_SUFFIXES = ("sig", "att", "sbom")
+"""What cosign appends to ``sha256-<hex>.`` to make the tag of a signature, an attestation, an SBOM."""
 
+_DIGEST_TAG = re.compile(r"(sha(?:256|512)-[0-9a-f]{64})(\..+)?")
 
 Ship: TypeAlias = Callable[[Delivery, Manifest], Shipment]
 Found: TypeAlias = Callable[[tuple[Digest, ...]], None]
+
+_Key: TypeAlias = tuple[Place, Place, Digest]
+"""A source, a destination and a subject."""
+
+
+def by_subject(tags: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Of ``tags`` those that stand for something attached, by the digest (``sha256-<hex>``) it is attached to."""
+    found: dict[str, tuple[str, ...]] = {}
+    for tag in tags:
+        if (match := _DIGEST_TAG.fullmatch(tag)) is not None:
+            found[match[1]] = (*found.get(match[1], ()), tag)
+    return found
 
 
 class _Join:
@@ -92,6 +105,19 @@ class _Carrier:
     refused = lost
 
 
+class _Errand:
+    """Everything attached to one subject, on its way to one place: who waits for it."""
+
+    __slots__ = ("joins",)
+
+    def __init__(self, join: _Join) -> None:
+        self.joins = [join]
+
+    def live(self) -> bool:
+        """Whether anybody still waits. One that nobody waits for may never end: what it asks is not asked any more."""
+        return any(join.live() for join in self.joins)
+
+
 class Attaching:
     """All attachments of all jobs. ``ship`` makes the shipment of a manifest to where a delivery goes."""
 
@@ -105,16 +131,17 @@ class Attaching:
         self._api: dict[Site, bool] = {}
         self._lists: dict[tuple[Place, Digest], tuple[Digest, ...]] = {}
         self._asking: dict[tuple[Place, Digest], list[tuple[Found, Lost, Live]]] = {}
-        self._errands: dict[tuple[Place, Digest], list[_Join]] = {}
-        self._done: dict[Place, set[Digest]] = {}
+        self._errands: dict[_Key, _Errand] = {}
+        self._done: dict[tuple[Place, Place], set[Digest]] = {}
 
     def listed(self, event: SourceListed) -> None:
         """All tags of a source are known: those that stand for digests tell what is attached."""
-        found: dict[str, tuple[str, ...]] = {}
-        for tag in event.tags:
-            if (match := _DIGEST_TAG.fullmatch(tag)) is not None:
-                found[match[1]] = (*found.get(match[1], ()), tag)
-        self._tags[event.place] = found
+        self._tags[event.place] = by_subject(event.tags)
+
+    def forget(self) -> None:
+        """A new run begins: what was attached to what, and what was taken along, may have changed since."""
+        self._lists.clear()
+        self._done.clear()
 
     def follow(self, delivery: Delivery, root: Manifest, then: Callable[[], None]) -> None:
         """Call ``then`` when everything attached to ``root`` and to what it lists is where ``delivery`` goes."""
@@ -143,18 +170,18 @@ class Attaching:
         self._subject(delivery, digest, join, wait=True)
         join.arrived()
 
-    def _tree(self, delivery: Delivery, manifest: Manifest, join: _Join) -> None:
-        self._subject(delivery, manifest.digest, join, wait=True)
+    def _tree(self, delivery: Delivery, manifest: Manifest, join: _Join, *, wait: bool = True) -> None:
+        self._subject(delivery, manifest.digest, join, wait=wait)
         for child in manifest.children():
             if child.media_type in media.INDEXES:
                 join.expect()
-                self._branch(delivery, child.digest, join)
+                self._branch(delivery, child.digest, join, wait=wait)
             else:
-                self._subject(delivery, child.digest, join, wait=True)
+                self._subject(delivery, child.digest, join, wait=wait)
 
-    def _branch(self, delivery: Delivery, digest: Digest, join: _Join) -> None:
+    def _branch(self, delivery: Delivery, digest: Digest, join: _Join, *, wait: bool) -> None:
         def then(manifest: Manifest) -> None:
-            self._tree(delivery, manifest, join)
+            self._tree(delivery, manifest, join, wait=wait)
             join.arrived()
 
         self._reading.by_digest(delivery.source, digest, then, join.lost, join.live)
@@ -163,19 +190,18 @@ class Attaching:
         """Everything attached to one manifest. An errand that is under way is waited for, unless it may be waiting for
         this one: what a registry says is attached could go round in circles.
         """
-        key = (delivery.place, digest)
-        if digest in self._done.get(delivery.place, ()) or (key in self._errands and not wait):
+        key = (delivery.source, delivery.place, digest)
+        if digest in self._done.get(key[:2], ()):
+            return
+        under_way = self._errands.get(key)
+        if under_way is not None and under_way.live():
+            if wait:
+                join.expect()
+                under_way.joins.append(join)
             return
         join.expect()
-        if key in self._errands:
-            self._errands[key].append(join)
-            return
-        errand = self._errands[key] = [join]
-        inner = _Join(
-            lambda: self._ended(key),
-            lambda failure: self._failed(key, failure),
-            lambda: any(waiting.live() for waiting in errand),
-        )
+        errand = self._errands[key] = _Errand(join)
+        inner = _Join(lambda: self._ended(key, errand), lambda failure: self._failed(key, errand, failure), errand.live)
 
         def then(found: tuple[Digest, ...]) -> None:
             for attached in found:
@@ -186,14 +212,20 @@ class Attaching:
 
         self._list(delivery.source, digest, then, inner.lost, inner.live)
 
-    def _ended(self, key: tuple[Place, Digest]) -> None:
-        self._done.setdefault(key[0], set()).add(key[1])
-        for join in self._errands.pop(key):
+    def _ended(self, key: _Key, errand: _Errand) -> None:
+        self._done.setdefault(key[:2], set()).add(key[2])
+        self._leave(key, errand)
+        for join in errand.joins:
             join.arrived()
 
-    def _failed(self, key: tuple[Place, Digest], failure: Failure) -> None:
-        for join in self._errands.pop(key):
+    def _failed(self, key: _Key, errand: _Errand, failure: Failure) -> None:
+        self._leave(key, errand)
+        for join in errand.joins:
             join.lost(failure)
+
+    def _leave(self, key: _Key, errand: _Errand) -> None:
+        if self._errands.get(key) is errand:  # one that nobody waited for has been begun anew
+            del self._errands[key]
 
     # asking the source
 
@@ -238,7 +270,7 @@ class Attaching:
     def _carry(self, delivery: Delivery, subject: Digest, attached: Digest, join: _Join) -> None:
         """One referrer, and what is attached to it in turn."""
         self._subject(delivery, attached, join, wait=False)
-        if delivery.present is None:
+        if _all_anew(delivery):
             self._read(delivery, subject, attached, join)
             return
 
@@ -260,17 +292,25 @@ class Attaching:
             named = manifest.subject
             if named is None or named.digest != subject:  # the list was wrong: it is attached to something else (F5)
                 join.arrived()
-            else:
-                self._send(delivery, manifest, None, join)
+                return
+            if manifest.is_index:
+                self._tree(delivery, manifest, join, wait=False)
+            self._send(delivery, manifest, None, join)
 
-        self._reading.by_digest(delivery.source, attached, then, join.lost, join.live)
+        def lost(failure: Failure) -> None:
+            if failure.kind == "NotFound":  # a list that clients keep may name what is gone: a clear answer (F3)
+                join.arrived()
+            else:
+                join.lost(failure)
+
+        self._reading.by_digest(delivery.source, attached, then, lost, join.live)
 
     def _cosign(self, delivery: Delivery, subject: Digest, join: _Join) -> None:
         """Attachments by tag: those that the source's list has, or, without a list, those that cosign would make."""
         listed = self._tags.get(delivery.source)
         name = _fallback(subject)
         if listed is None:
-            candidates: Iterable[str] = (f"{name}.{suffix}" for suffix in _SUFFIXES)
+            candidates: Iterable[str] = (f"{name}.{suffix}" for suffix in COSIGN_SUFFIXES)
         else:
             candidates = (tag for tag in listed.get(name, ()) if tag != name)
         for tag in candidates:
@@ -294,8 +334,12 @@ class Attaching:
         )
 
     def _compare(self, delivery: Delivery, tag: str, digest: Digest, join: _Join) -> None:
+        """An attachment by tag, and what is attached to it in turn."""
+        self._subject(delivery, digest, join, wait=False)
+
         def ended(event: Ended) -> None:
-            if isinstance(event, Probed) and event.descriptor is not None and event.descriptor.digest == digest:
+            there = event.descriptor if isinstance(event, Probed) else None
+            if there is not None and there.digest == digest and delivery.job.overwrite != "always":
                 join.arrived()
             else:
                 self._reading.by_digest(
@@ -315,6 +359,11 @@ class Attaching:
 
     def _written(self) -> None:
         self._count.referrers_written += 1
+
+
+def _all_anew(delivery: Delivery) -> bool:
+    """Whether nothing of the image is there, or it is written again in any case, with all that belongs to it."""
+    return delivery.present is None or delivery.job.overwrite == "always"
 
 
 def _fallback(subject: Digest) -> str:

@@ -90,13 +90,15 @@ class Limit:
         return self.busy + 1 > self.slots
 
     def fits(self, weight: int = 0, *, stream: bool = False) -> bool:
-        """Whether one more command of ``weight`` bytes may start; an idle site always takes one."""
+        """Whether one more command of ``weight`` bytes, :data:`HEAVIEST` at most, may start; an idle site always takes
+        one.
+        """
         if self.busy + 1 > self.slots:
             return False
         if not stream:
             return self.busy - self.streams < self.most_requests
         return self.streams < self.most_streams and (
-            not weight or not self.weight or self.weight + min(weight, HEAVIEST) <= self.window
+            not weight or not self.weight or self.weight + weight <= self.window
         )
 
     def take(self, weight: int, *, stream: bool) -> None:
@@ -104,14 +106,14 @@ class Limit:
         self.busy += 1
         if stream:
             self.streams += 1
-            self.weight += min(weight, HEAVIEST)
+            self.weight += weight
 
     def give(self, weight: int, *, stream: bool) -> None:
         """Count one less."""
         self.busy -= 1
         if stream:
             self.streams -= 1
-            self.weight -= min(weight, HEAVIEST)
+            self.weight -= weight
 
     def observe(self, kind: str, elapsed: float) -> None:
         """Learn from one command of ``kind`` that took ``elapsed`` seconds."""

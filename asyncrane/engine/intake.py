@@ -137,7 +137,8 @@ class JobState:
     def outcome(self) -> Outcome:
         """What became of it."""
         targets = tuple(d.outcome for d in self.deliveries if d.outcome)
-        digest, root = str(self.digest or ""), str(self.root or "")
+        digest = str(self.digest or "")
+        root = digest if self.root == self.digest else str(self.root or "")  # one string for both: outcomes are kept
         return Outcome(str(self.job), digest, self.media_type, targets, tuple(self.notes), root)
 
 

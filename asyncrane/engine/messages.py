@@ -189,11 +189,14 @@ class BlobMounted(_Message, frozen=True, tag=True):
 
 
 class Landing(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What became of a blob at one sink: ``sent`` is false when it was there already."""
+    """What became of a blob at one sink: ``sent`` is false when it was there already. ``alone``: it failed together
+    with others, and is to be tried once more by itself.
+    """
 
     place: Place
     sent: bool = False
     failure: Failure | None = None
+    alone: bool = False
 
 
 class BlobCopied(_Message, frozen=True, tag=True):

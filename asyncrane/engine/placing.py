@@ -2,18 +2,19 @@
 
 A *want* is one blob at one place. All open wants of one digest at one site are an *asset*: the first want that cannot
 be mounted is copied, the others are parked until it has landed and are mounted from there. Copies of one digest that
-wait at the same time for different sites become one transfer, so the source is read once. Of a want that has landed
-nothing is left but a line in :mod:`asyncrane.engine.landed`.
+wait at the same time for different sites become one transfer, so the source is read once; a site that falls behind the
+others, or fails where they do not, gets one of its own. Of a want that has landed nothing is left but a line in
+:mod:`asyncrane.engine.landed`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from asyncrane.abc import Place, Site
-from asyncrane.engine.landed import Landed
+from asyncrane.engine.assets import Asset, Shelf, Waiter, Want
 from asyncrane.engine.messages import BlobCopied, BlobMounted, CommandFailed, CopyBlob, Ended, Landing, MountBlob, Work
 from asyncrane.engine.outcome import Statistics
 from asyncrane.engine.queue import Queue
@@ -36,101 +37,50 @@ def no_donors(site: Site, digest: Digest) -> tuple[str, ...]:
     return ()
 
 
-class Waiter(Protocol):
-    """Who waits for a blob."""
-
-    @property
-    def live(self) -> bool:
-        """Whether anybody still waits for this waiter."""
-        ...
-
-    def arrived(self) -> None:
-        """The blob is there."""
-        ...
-
-    def lost(self, failure: Failure) -> None:
-        """The blob will not come."""
-        ...
-
-
-class Want:
-    """One blob at one place."""
-
-    __slots__ = ("asset", "blob", "eager", "failure", "first", "place", "source", "tried", "waiters")
-
-    def __init__(
-        self, asset: Asset, place: Place, blob: Descriptor, source: Place, waiter: Waiter, *, eager: bool
-    ) -> None:
-        self.asset = asset
-        self.place = place
-        self.blob = blob
-        self.source = source
-        self.eager = eager
-        self.first = False
-        self.failure: Failure | None = None
-        self.tried: tuple[str, ...] = ()
-        self.waiters = [waiter]
-
-    @property
-    def live(self) -> bool:
-        """Whether anybody still waits for it."""
-        for waiter in self.waiters:  # noqa: SIM110  (a generator costs three times as much, a million times)
-            if waiter.live:
-                return True
-        return False
-
-    def __repr__(self) -> str:
-        return f"Want({self.blob.digest[:19]} at {self.place})"
-
-
-class Asset:
-    """One digest at one site, as long as something is to be done about it. ``arriving`` counts the copies (and mounts
-    from where an earlier run knows it to be) whose outcome the others wait for.
+class _Transfer:
+    """A copy that waits for its turn; more sites may join until then. It may be queued several times, the last time in
+    the best place: the first of its turns begins it.
     """
 
-    __slots__ = ("arriving", "parked", "shelf", "wants")
+    __slots__ = ("_placing", "begun", "blob", "joined", "source", "unsettled", "want")
 
-    def __init__(self, shelf: _Shelf) -> None:
-        self.shelf = shelf
-        self.arriving = 0
-        self.parked: list[Want] = []
-        self.wants: dict[str, Want] = {}
-
-
-class _Shelf:
-    """One site: what it has, and what is being done about what it has not."""
-
-    __slots__ = ("assets", "landed")
-
-    def __init__(self) -> None:
-        self.landed = Landed()
-        self.assets: dict[Digest, Asset] = {}
-
-
-class _Transfer:
-    """A copy that waits for its turn; more sites may join until then."""
-
-    __slots__ = ("blob", "source", "turn", "unsettled", "wants")
-
-    def __init__(self, want: Want) -> None:
+    def __init__(self, placing: Placing, want: Want) -> None:
+        self._placing = placing
         self.blob = want.blob
         self.source = want.source
-        self.wants = [want]
-        self.turn = 0
+        self.want = want
+        self.joined: tuple[Want, ...] = ()
+        self.begun = False
         self.unsettled = False
 
     @property
+    def wants(self) -> tuple[Want, ...]:
+        """One at each site."""
+        return (self.want, *self.joined)
+
+    def make(self, number: int) -> Work | None:
+        """Its turn has come."""
+        return self._placing.begin(self, number)
+
+    def ended(self, event: Ended) -> None:
+        """It was carried out."""
+        self._placing.copied(self, event)
+
+    @property
     def sites(self) -> tuple[Site, ...]:
-        source = self.source.site
-        if len(self.wants) == 1:
-            site = self.wants[0].place.site
+        """Where it reads and where it writes."""
+        source, site = self.source.site, self.want.place.site
+        if not self.joined:
             return (source, site) if site != source else (source,)
-        return tuple(dict.fromkeys((source, *[want.place.site for want in self.wants])))
+        return tuple(dict.fromkeys((source, site, *[want.place.site for want in self.joined])))
 
     @property
     def demand(self) -> int:
         """How many wait for these bytes."""
-        return sum([len(want.waiters) + len(want.asset.parked) for want in self.wants])
+        waiting = self.want.demand + len(self.want.asset.parked or ())
+        for want in self.joined:
+            waiting += want.demand + len(want.asset.parked or ())
+        return waiting
 
 
 class Placing:
@@ -140,8 +90,8 @@ class Placing:
         self._queue = queue
         self._count = statistics
         self._donors = donors
-        self._shelves: dict[Site, _Shelf] = {}
-        self._waiting: dict[tuple[Digest, Site], _Transfer] = {}
+        self._shelves: dict[Site, Shelf] = {}
+        self._waiting: dict[Site, dict[Digest, _Transfer]] = {}
         self._unsettled: list[_Transfer] = []
         self._failed: list[Want] = []
         queue.before_taking(self._settle)
@@ -150,33 +100,34 @@ class Placing:
         """``waiter`` needs ``blob`` at ``place``; ``False`` when it is there, else it will be told."""
         shelf = self._shelves.get(place.site)
         if shelf is None:
-            shelf = self._shelves[place.site] = _Shelf()
-        digest, repository = blob.digest, place.repository
-        if shelf.landed.has(digest, repository):
+            shelf = self._shelves[place.site] = Shelf()
+        raw, repository = blob.digest.raw, place.repository
+        if shelf.landed.has(raw, repository):
             return False
-        asset = shelf.assets.get(digest)
+        asset = shelf.assets.get(raw)
         if asset is None:
-            asset = shelf.assets[digest] = Asset(shelf)
-        want = asset.wants.get(repository)
+            asset = shelf.assets[raw] = Asset(shelf, raw)
+        want = asset.want(repository)
         if want is None:
-            want = asset.wants[repository] = Want(asset, place, blob, source, waiter, eager=eager)
+            want = Want(asset, place, blob, source, waiter, eager=eager)
+            asset.open(want)
             self._count.blobs_total += 1
             self._start(want)
         elif want.failure:
             waiter.lost(want.failure)
         else:
-            want.waiters.append(waiter)
+            want.join(waiter)
             self._raise_demand(want)
         return True
 
     def _start(self, want: Want) -> None:
         asset, mounts = want.asset, want.place.site.mounts
-        holder = asset.shelf.landed.holder(want.blob.digest)
+        holder = asset.holder
         donor = self._donor(want, holder) if mounts else None
         if donor is not None:
             self._push_mount(want, donor)
         elif mounts and asset.arriving and holder is None:
-            asset.parked.append(want)
+            asset.park(want)
             self._raise_demand(want)
         elif mounts and holder is None and (donor := self._remembered(want)) is not None:
             want.first = True
@@ -223,7 +174,7 @@ class Placing:
         self._answered(want)
         if isinstance(event, BlobMounted) and event.mounted:
             self._count.blobs_mounted += 1
-            self._count.bytes_mounted += max(want.blob.size, 0)
+            self._count.bytes_mounted += _known(want.blob)
             self._land(want)
         else:
             self._start(want)
@@ -236,13 +187,16 @@ class Placing:
             want.asset.arriving -= 1
 
     def _enqueue(self, want: Want) -> None:
-        key = (want.blob.digest, want.source.site)
-        transfer = self._waiting.get(key)
-        if transfer is None or any(w.place.site == want.place.site for w in transfer.wants):
-            transfer = self._waiting[key] = _Transfer(want)
-            self._count.bytes_total += max(want.blob.size, 0)
+        waiting = self._waiting.setdefault(want.source.site, {})
+        transfer = waiting.get(want.blob.digest)
+        if want.alone:
+            transfer = _Transfer(self, want)
+            self._count.bytes_total += _known(want.blob)
+        elif transfer is None or want.place.site in [joined.place.site for joined in transfer.wants]:
+            transfer = waiting[want.blob.digest] = _Transfer(self, want)
+            self._count.bytes_total += _known(want.blob)
         else:
-            transfer.wants.append(want)
+            transfer.joined = (*transfer.joined, want)
         self._unsettle(transfer)
 
     def _unsettle(self, transfer: _Transfer) -> None:
@@ -260,12 +214,10 @@ class Placing:
             self._push(transfer)
 
     def _push(self, transfer: _Transfer) -> None:
-        transfer.turn += 1
         size = transfer.blob.size
         small = 0 <= size <= SMALL
-        self._queue.push(
-            partial(self._copy, transfer, transfer.turn),
-            partial(self._copied, transfer),
+        self._queue.add(
+            transfer,
             transfer.sites,
             priority=SMALL_COPY if small else COPY,
             demand=transfer.demand,
@@ -273,34 +225,56 @@ class Placing:
             stream=True,
         )
 
-    def _copy(self, transfer: _Transfer, turn: int, number: int) -> Work | None:
-        if turn != transfer.turn:
+    def begin(self, transfer: _Transfer, number: int) -> Work | None:
+        """The copy to every site that joined, if it has not begun already and somebody still wants it."""
+        if transfer.begun:
             return None
-        key = (transfer.blob.digest, transfer.source.site)
-        if self._waiting.get(key) is transfer:
-            del self._waiting[key]
-        wants = [want for want in transfer.wants if want.live]
-        if len(wants) < len(transfer.wants):
-            for want in transfer.wants:
-                if want not in wants:
-                    want.asset.arriving -= 1
-                    self._abandon(want)
-            if not wants:
-                self._count.bytes_total -= max(transfer.blob.size, 0)
-                return None
-            transfer.wants = wants
-        eager = True in [want.eager for want in wants]
+        transfer.begun = True
+        waiting = self._waiting[transfer.source.site]
+        if waiting.get(transfer.blob.digest) is transfer:
+            del waiting[transfer.blob.digest]
+        if transfer.joined:
+            return self._begin_several(transfer, number)
+        want = transfer.want
+        if not want.live:
+            self._count.bytes_total -= _known(transfer.blob)
+            self._leave_out(want)
+            return None
+        return CopyBlob(number, transfer.blob, transfer.source, (want.place,), want.eager)
+
+    def _begin_several(self, transfer: _Transfer, number: int) -> Work | None:
+        wants = []
+        for want in transfer.wants:
+            if want.live:
+                wants.append(want)
+            else:
+                self._leave_out(want)
+        if not wants:
+            self._count.bytes_total -= _known(transfer.blob)
+            return None
+        transfer.want, transfer.joined = wants[0], tuple(wants[1:])
+        eager = any(want.eager for want in wants)
         return CopyBlob(number, transfer.blob, transfer.source, tuple([want.place for want in wants]), eager)
 
-    def _copied(self, transfer: _Transfer, event: Ended) -> None:
-        landings = {landing.place: landing for landing in event.landings} if isinstance(event, BlobCopied) else {}
+    def _leave_out(self, want: Want) -> None:
+        """Nobody wants it any more."""
+        want.asset.arriving -= 1
+        self._abandon(want)
+
+    def copied(self, transfer: _Transfer, event: Ended) -> None:
+        """A transfer has ended, for each site in its own way."""
+        landings = event.landings if isinstance(event, BlobCopied) else ()
+        if not transfer.joined and len(landings) == 1 and transfer.want.place == landings[0].place:
+            self._landed(transfer.want, landings[0])
+            return
+        told = {landing.place: landing for landing in landings}
         failure = event.failure if isinstance(event, CommandFailed) else _UNTOLD
         for want in transfer.wants:
-            self._landed(want, landings.get(want.place) or Landing(want.place, failure=failure))
+            self._landed(want, told.get(want.place) or Landing(want.place, failure=failure))
 
     def _raise_demand(self, want: Want) -> None:
         """More wait for this digest than when it was queued: bring it forward each time their number doubles."""
-        transfer = self._waiting.get((want.blob.digest, want.source.site))
+        transfer = self._waiting.get(want.source.site, {}).get(want.blob.digest)
         if transfer is None or transfer.unsettled:
             return
         demand = transfer.demand
@@ -308,27 +282,32 @@ class Placing:
             self._unsettle(transfer)
 
     def _landed(self, want: Want, landing: Landing) -> None:
+        if landing.alone and not want.alone:
+            want.alone = True
+            self._enqueue(want)
+            return
         want.asset.arriving -= 1
         if landing.failure is not None:
             self._lose(want, landing.failure)
             return
-        size = max(want.blob.size, 0)
+        count, size = self._count, _known(want.blob)
         if landing.sent:
-            self._count.blobs_copied += 1
-            self._count.bytes_written += size
+            count.blobs_copied += 1
+            count.bytes_written += size
         else:
-            self._count.blobs_existing += 1
-            self._count.bytes_existing += size
+            count.blobs_existing += 1
+            count.bytes_existing += size
         self._land(want)
 
     def _land(self, want: Want) -> None:
         self._count.blobs_done += 1
-        asset = want.asset
-        asset.shelf.landed.add(want.blob.digest, want.place.repository)
-        self._close(want)
-        for waiter in want.waiters:
+        asset, repository = want.asset, want.place.repository
+        asset.land(repository)
+        asset.close(repository)
+        for waiter in want.release():
             waiter.arrived()
-        self._unpark(asset)
+        if asset.parked:
+            self._unpark(asset)
 
     def _lose(self, want: Want, failure: Failure) -> None:
         """A copy failed for good. Wrong bytes are wrong for all that wait for them from the same source; anything else
@@ -337,13 +316,13 @@ class Placing:
         asset = want.asset
         doomed = [want]
         if failure.kind in _WRONG_BYTES:
-            doomed += [p for p in asset.parked if p.source == want.source]
-            asset.parked = [p for p in asset.parked if p.source != want.source]
+            parked = asset.unpark()
+            doomed += [p for p in parked if p.source == want.source]
+            asset.parked = [p for p in parked if p.source != want.source] or None
         for lost in doomed:
             lost.failure = failure
             self._failed.append(lost)
-            waiters, lost.waiters = lost.waiters, []
-            for waiter in waiters:
+            for waiter in lost.release():
                 waiter.lost(failure)
         self._unpark(asset)
 
@@ -351,28 +330,24 @@ class Placing:
         """Let what could not be placed be asked for again."""
         failed, self._failed = self._failed, []
         for want in failed:
-            self._close(want)
+            want.asset.close(want.place.repository)
             self._count.blobs_total -= 1
 
     def _abandon(self, want: Want) -> None:
         """Nobody wants it any more; should somebody ask again, it starts anew."""
-        self._close(want)
+        want.asset.close(want.place.repository)
         self._count.blobs_total -= 1
         self._unpark(want.asset)
 
-    @staticmethod
-    def _close(want: Want) -> None:
-        """The last want that is taken care of takes the asset with it."""
-        asset, digest = want.asset, want.blob.digest
-        del asset.wants[want.place.repository]
-        if not asset.wants and asset.shelf.assets.get(digest) is asset:
-            del asset.shelf.assets[digest]
-
     def _unpark(self, asset: Asset) -> None:
-        if asset.parked and (not asset.arriving or asset.shelf.landed.holder(asset.parked[0].blob.digest) is not None):
-            parked, asset.parked = asset.parked, []
-            for want in parked:
+        if asset.parked and (not asset.arriving or asset.holder is not None):
+            for want in asset.unpark():
                 self._start(want)
+
+
+def _known(blob: Descriptor) -> int:
+    """The blob's bytes, as far as its manifest says."""
+    return blob.size if blob.size > 0 else 0
 
 
 _WRONG_BYTES = frozenset({"DigestMismatch", "SizeMismatch"})

@@ -19,25 +19,22 @@ from asyncrane.engine.messages import (
     Ended,
     Event,
     Landing,
-    ListReferrers,
     ManifestWritten,
     MountBlob,
-    Probe,
-    ReadConfig,
-    ReadManifest,
-    Resolve,
     TagsListed,
     Work,
     WriteManifest,
 )
+from asyncrane.engine.placing import Donors, no_donors
 from asyncrane.engine.runner import Executor, Stores
 from asyncrane.errors import AsyncraneError, Failure
 from asyncrane.oci.descriptor import Descriptor
+from asyncrane.oci.digest import Digest
 
 
 class SiteCosts(msgspec.Struct, omit_defaults=False):
-    """What a run would mean to one registry: bytes of blobs, each counted once per repository that needs it, and
-    requests by ``"METHOD kind"``.
+    """What a run would mean to one registry: bytes of blobs, each counted once per repository that needs it, and the
+    requests for blobs and for what is written, by ``"METHOD kind"``. Questions cost the same, planned or done.
     """
 
     blobs: int = 0
@@ -54,11 +51,6 @@ class Costs:
     def __init__(self) -> None:
         self._sites: dict[str, SiteCosts] = defaultdict(SiteCosts)
         self._requests: dict[str, Counter[str]] = defaultdict(Counter)
-
-    def asked(self, command: Asking) -> None:
-        """A question costs the same, planned or done."""
-        kind = _QUESTIONS[type(command)]
-        self._requests[command.place.site.name][kind] += 1
 
     def mounted(self, command: MountBlob) -> None:
         """One request, no bytes."""
@@ -101,11 +93,14 @@ class PlanningExecutor:
     not exist, nothing has to be asked.
     """
 
-    def __init__(self, stores: Stores, inner: Executor) -> None:
+    def __init__(self, stores: Stores, inner: Executor, donors: Donors = no_donors) -> None:
         self._stores = stores
         self._inner = inner
+        self._donors = donors
         self._absent: set[Place] = set()
         self.costs = Costs()
+        self.found: dict[Place, list[Digest]] = {}
+        """Blobs that destinations have already."""
 
     def observe(self, event: Event | Command) -> None:
         """Learn which repositories do not exist."""
@@ -115,33 +110,36 @@ class PlanningExecutor:
     async def execute(self, command: Work) -> Ended:
         """Ask, or say what writing would come to."""
         if isinstance(command, Asking):
-            self.costs.asked(command)
             return await self._inner.execute(command)
-        if isinstance(command, MountBlob):
-            self.costs.mounted(command)
-            return BlobMounted(command.id, mounted=True)
         if isinstance(command, WriteManifest):
             self.costs.written(command)
             return ManifestWritten(command.id)
         try:
+            if isinstance(command, MountBlob):
+                return await self._mount(command)
             landings = tuple([await self._look(command.blob, place) for place in command.sinks])
         except AsyncraneError as exc:
             return CommandFailed(command.id, Failure.of(exc))
         self.costs.copied(command, landings)
         return BlobCopied(command.id, landings)
 
+    async def _mount(self, command: MountBlob) -> BlobMounted:
+        """What this run brings to a registry can be mounted there; what an earlier one did may have been deleted."""
+        blob, site = command.blob, command.place.site
+        if command.donor in self._donors(site, blob.digest) and not await self._has(Place(site, command.donor), blob):
+            return BlobMounted(command.id, mounted=False)
+        self.costs.mounted(command)
+        return BlobMounted(command.id, mounted=True)
+
     async def _look(self, blob: Descriptor, place: Place) -> Landing:
-        there = place not in self._absent and await self._stores.sink(place).has(blob.digest)
+        there = place not in self._absent and await self._has(place, blob)
         return Landing(place, sent=not there)
+
+    async def _has(self, place: Place, blob: Descriptor) -> bool:
+        there = await self._stores.sink(place).has(blob.digest)
+        if there:
+            self.found.setdefault(place, []).append(blob.digest)
+        return there
 
     def __repr__(self) -> str:
         return f"PlanningExecutor({self._inner!r})"
-
-
-_QUESTIONS: dict[type, str] = {
-    Resolve: "HEAD manifests",
-    Probe: "HEAD manifests",
-    ReadManifest: "GET manifests",
-    ReadConfig: "GET blobs",
-    ListReferrers: "GET referrers",
-}

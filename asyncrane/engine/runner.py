@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
+import anyio
 import msgspec
 from anyio.abc import TaskGroup
 
@@ -40,7 +41,7 @@ from asyncrane.engine.messages import (
     WriteManifest,
     Writing,
 )
-from asyncrane.engine.outcome import Outcome, Statistics, TransferView
+from asyncrane.engine.outcome import Outcome, RegistryView, Statistics, TransferView
 from asyncrane.engine.scheduler import Scheduler
 from asyncrane.engine.transfer import read_whole, transfer
 from asyncrane.errors import ContentError, Failure
@@ -163,6 +164,11 @@ async def _platform(source: Source, config: Descriptor) -> Platform | None:
         raise ContentError(f"config {config.digest!s} is not JSON: {str(exc)[:120]}") from exc
 
 
+def _places(command: Work) -> tuple[Place, ...]:
+    """Where a command is carried out."""
+    return (command.source, *command.sinks) if isinstance(command, CopyBlob) else (command.place,)
+
+
 Done: TypeAlias = Callable[[Outcome], None]
 
 
@@ -174,6 +180,8 @@ class Runner:
         self._executor = executor
         self._tasks = tasks
         self._waiting: dict[int, Done] = {}
+        self._local: dict[int, tuple[Work, anyio.CancelScope]] = {}
+        self._fewer = anyio.Event()
         self._observers: list[Callable[[Event | Command], None]] = []
 
     def observe(self, observer: Callable[[Event | Command], None]) -> None:
@@ -204,14 +212,37 @@ class Runner:
             else:
                 self._tasks.start_soon(self._run, command)
 
+    async def let_go(self, place: Place) -> None:
+        """End what is being done at ``place``, a file or directory that is about to be closed: it may be for nobody any
+        more. For whoever still waits for it, it has failed.
+        """
+        while touching := [scope for command, scope in self._local.values() if place in _places(command)]:
+            for scope in touching:
+                scope.cancel()
+            self._fewer = anyio.Event()
+            await self._fewer.wait()
+
     async def _run(self, command: Work) -> None:
-        self.feed(await self._executor.execute(command))
+        if not any(place.site.opening for place in _places(command)):
+            self.feed(await self._executor.execute(command))
+            return
+        event: Ended = CommandFailed(command.id, Failure("Interrupted", "a file was closed that was in use"))
+        with anyio.CancelScope() as scope:
+            self._local[command.id] = command, scope
+            try:
+                event = await self._executor.execute(command)
+            finally:
+                del self._local[command.id]
+                self._fewer.set()
+        self.feed(event)
 
     def statistics(self) -> Statistics:
         """The counts so far, as a value of its own."""
         count = self._scheduler.statistics()
-        limits = {str(site): int(limit.slots) for site, limit in self._scheduler.budget.sites().items()}
-        return msgspec.structs.replace(count, limits=limits)
+        sites = self._scheduler.budget.sites()
+        limits = {str(site): int(limit.slots) for site, limit in sites.items()}
+        views = {site.name: RegistryView(busy=limit.busy, limit=int(limit.slots)) for site, limit in sites.items()}
+        return msgspec.structs.replace(count, limits=limits, registries=views)
 
     def __repr__(self) -> str:
         return f"Runner({len(self._waiting)} jobs, {self._scheduler.queue!r})"

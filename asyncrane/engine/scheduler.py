@@ -24,7 +24,8 @@ Rules that hold at every moment, whatever order the events come in:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from asyncrane.abc import Place
 from asyncrane.engine.attaching import Attaching
@@ -91,35 +92,45 @@ class Scheduler:
             self._finished.append,
             self._count,
         )
+        self._told: dict[type, Callable[[Any], None]] = {
+            JobAdded: self._added,
+            JobCancelled: self._cancelled,
+            TagsListed: self._listed,
+            SourceListed: self._attaching.listed,
+            Throttled: self._throttled,
+        }
 
-    def feed(self, event: Event) -> list[Command]:
+    def feed(self, event: Event) -> Sequence[Command]:
         """Take in one event; the answer is everything that may start now because of it."""
-        match event:
-            case JobAdded():
-                if self._intake.idle:
-                    self._forget_failures()
-                self._intake.add(event.job)
-            case JobCancelled():
-                self._intake.cancel(event.job)
-            case TagsListed():
-                self._intake.listed(event)
-                if event.tags is None:
-                    self._absent.add(event.place)
-            case SourceListed():
-                self._attaching.listed(event)
-            case Throttled():
-                self.budget.limit(event.site).congested()
-            case _:
-                self._ended(event)
+        self._told.get(type(event), self._ended)(event)
         started = self.queue.take()
+        if not self._finished:
+            return started
         finished, self._finished[:] = list(self._finished), []
         return [*finished, *started]
+
+    def _added(self, event: JobAdded) -> None:
+        if self._intake.idle:
+            self._forget_failures()
+        self._intake.add(event.job)
+
+    def _cancelled(self, event: JobCancelled) -> None:
+        self._intake.cancel(event.job)
+
+    def _listed(self, event: TagsListed) -> None:
+        self._intake.listed(event)
+        if event.tags is None:
+            self._absent.add(event.place)
+
+    def _throttled(self, event: Throttled) -> None:
+        self.budget.limit(event.site).congested()
 
     def _forget_failures(self) -> None:
         """A new run begins: what failed in one that is over may be well by now."""
         self._reading.forget_failures()
         self._placing.forget_failures()
         self._shipping.forget_failures()
+        self._attaching.forget()
 
     def statistics(self) -> Statistics:
         """The counts so far: a live object, for reading only."""
@@ -131,17 +142,16 @@ class Scheduler:
         return not self.queue.running and not len(self.queue)
 
     def _ended(self, event: Ended) -> None:
-        command = self.queue.running[event.command]
-        sites, then = self.queue.ended(event)
+        command, limits, errand = self.queue.ended(event.command)
         if isinstance(event, CommandFailed):
             if event.failure.kind in _CONGESTION:
-                for site in sites:
-                    self.budget.limit(site).congested()
+                for limit in limits:
+                    limit.congested()
         elif not isinstance(command, CopyBlob) or 0 <= command.blob.size <= SMALL:
             # a stream takes as long as it has bytes; everything else tells how busy its sites are
-            for site in sites:
-                self.budget.limit(site).observe(type(command).__name__, event.elapsed)
-        then(event)
+            for limit in limits:
+                limit.observe(type(command).__name__, event.elapsed)
+        errand.ended(event)
 
     def _deliver(self, delivery: Delivery, root: Manifest) -> None:
         # written again in any case: whatever may be broken below is looked at, too

@@ -72,7 +72,15 @@ class Shipment:
     @property
     def live(self) -> bool:
         """Whether a job still wants it, itself or through an index."""
-        return self.fresh or any(d.live for _, d in self.deliveries) or any(p.live for p in self.parents)
+        if self.fresh:
+            return True
+        for _, delivery in self.deliveries:  # plain loops: this is asked for every blob
+            if delivery.live:
+                return True
+        for parent in self.parents:  # noqa: SIM110
+            if parent.live:
+                return True
+        return False
 
     @property
     def abandoned(self) -> bool:

@@ -1,20 +1,20 @@
 """Moving one blob: one read, one hash, any number of writes.
 
-A single destination pulls the bytes through. Several are fed from one reading task through windows of a few chunks; one
-that falls behind for too long is let go and afterwards reads for itself, so that it cannot hold the others.
+A single destination pulls the bytes through. Several are fed from one reading task through windows of a few MiB; one
+that keeps the others waiting for too long is let go, and is to be served by itself.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TypeAlias
 
 import anyio
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from asyncrane.abc import Sink, Source
+from asyncrane.abc import Place, Sink, Source
 from asyncrane.archive.digesting import Verifier
 from asyncrane.engine.messages import Landing
 from asyncrane.engine.placing import SMALL
@@ -34,27 +34,32 @@ Count: TypeAlias = Callable[[int], None]
 ATTEMPTS = 3
 """How often the bytes of one blob are sent to one destination before that is an error."""
 
-WINDOW = 8
-"""Chunks that a destination may be behind the fastest of several."""
+WINDOW = 4 * 1024 * 1024
+"""Bytes that a destination may be behind the fastest of several. They share what is held."""
 
 PATIENCE = 10.0
-"""Seconds that several destinations wait for the slowest of them."""
+"""Seconds that several destinations wait in vain for the slowest of them: a hiccup is cheaper than reading once more. A
+slow one that lets them have bytes for as much of the time as it keeps them waiting is waited for.
+"""
 
 
 async def transfer(
-    blob: Descriptor, source: Source, sinks: Sequence[Sink], *, eager: bool = False, count: Count
+    blob: Descriptor,
+    source: Source,
+    sinks: Sequence[Sink],
+    *,
+    eager: bool = False,
+    patience: float = PATIENCE,
+    count: Count,
 ) -> tuple[Landing, ...]:
     """Copy ``blob`` to every sink, telling ``count`` the number of bytes as they are read.
 
-    What happens to one sink is its own affair: the answer has one landing for each.
+    What happens to one sink is its own affair: the answer has one landing for each. Of several, those that fell behind
+    or went wrong in a way that does not concern the others are to be tried again alone.
     """
     if len(sinks) == 1:
         return (await _deliver(blob, source, sinks[0], eager=eager, count=count),)
-    landings = await _tee(blob, source, sinks, count)
-    for at, landing in enumerate(landings):
-        if landing.failure is not None and _may_alone(landing.failure.error()):
-            landings[at] = await _deliver(blob, source, sinks[at], eager=False, count=count)
-    return tuple(landings)
+    return tuple(await _tee(blob, source, sinks, count, patience))
 
 
 async def _deliver(blob: Descriptor, source: Source, sink: Sink, *, eager: bool, count: Count) -> Landing:
@@ -135,7 +140,19 @@ class _Pull:
             except AsyncraneError as exc:
                 self.failure = exc
                 raise
-            yield self._checked(chunks, start)
+            yield self._rest(chunks) if start and not self._verifier.seen else self._checked(chunks, start)
+
+    async def _rest(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """What is missing of an upload that an earlier process began: whether the whole is the blob is for the registry
+        to say, which has the other part.
+        """
+        try:
+            async for chunk in chunks:
+                self._count(len(chunk))
+                yield chunk
+        except AsyncraneError as exc:
+            self.failure = exc
+            raise
 
     async def _checked(self, chunks: AsyncIterator[bytes], position: int) -> AsyncIterator[bytes]:
         verifier, count = self._verifier, self._count
@@ -185,17 +202,26 @@ class _Overtaken(AsyncraneError):
 
 
 class _Branch:
-    """One of several destinations: its window of chunks."""
+    """One of several destinations: its window of bytes, and how long it has kept the others waiting. It is ``open`` as
+    long as bytes may come, ``going`` until it has ended.
+    """
 
     def __init__(self, blob: Descriptor) -> None:
         self._blob = blob
-        self._send: MemoryObjectSendStream[bytes]
-        self._receive: MemoryObjectReceiveStream[bytes]
-        self._send, self._receive = anyio.create_memory_object_stream[bytes](WINDOW)
+        self._window: deque[bytes] = deque()
+        self._size = 0
+        self._news = anyio.Event()
+        self._room = anyio.Event()
+        self._starved = 0.0
+        self._starving_since: float | None = None
         self._read = False
+        self._complete = False
         self._lost: AsyncraneError | None = None
+        self._looked = time.monotonic()
         self.asked = anyio.Event()
-        self.open = True
+        self.scope = anyio.CancelScope()
+        self.kept_waiting = 0.0
+        self.open = self.going = True
 
     @asynccontextmanager
     async def read(self, start: int = 0) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -206,81 +232,141 @@ class _Branch:
         yield self._chunks()
 
     async def _chunks(self) -> AsyncIterator[bytes]:
-        async for chunk in self._receive:
-            yield chunk
-        if self._lost is not None:
-            raise self._lost
+        while self._lost is None:
+            if self._window:
+                chunk = self._window.popleft()
+                self._size -= len(chunk)
+                self._room.set()
+                yield chunk
+            elif self._complete:
+                return
+            else:
+                await self._starve()
+        raise self._lost
 
-    async def give(self, chunk: bytes) -> None:
-        if not self.open:
-            return
-        try:
-            with anyio.fail_after(PATIENCE):
-                await self._send.send(chunk)
-        except anyio.BrokenResourceError:
-            self.open = False
-        except TimeoutError:
-            self.close(_Overtaken(f"blob {self._blob.digest!s}: fell {WINDOW} chunks behind for {PATIENCE:.0f} s"))
+    async def _starve(self) -> None:
+        self._starving_since = time.monotonic()
+        self._news = anyio.Event()
+        await self._news.wait()
+        self._starved, self._starving_since = self.starved(), None
+
+    def starved(self) -> float:
+        """Seconds so far in which it had nothing to write."""
+        since = self._starving_since
+        return self._starved + (time.monotonic() - since if since is not None else 0.0)
+
+    async def give(self, chunk: bytes, others: Sequence[_Branch], patience: float) -> None:
+        """Hand it the next bytes, when its window has room for them. What ``others`` starve meanwhile adds up, what
+        they do not is forgiven; at ``patience`` seconds it is let go.
+        """
+        while self._size and self._size + len(chunk) > WINDOW:
+            if others and self.kept_waiting >= patience:
+                self._overtaken()
+                return
+            before = [other.starved() for other in others]
+            await self._taken(patience - self.kept_waiting if others else None)
+            starved = [other.starved() - hunger for other, hunger in zip(others, before, strict=True)]
+            self._weigh(max(starved, default=0.0))
+        if self.open:
+            self._window.append(chunk)
+            self._size += len(chunk)
+            self._news.set()
+
+    async def drain(self, others: Sequence[_Branch], patience: float) -> None:
+        """Return when it has taken the last bytes; it is let go if it takes none while others have ended."""
+        while self._size:
+            if not await self._taken(patience) and not all(other.going for other in others):
+                self._overtaken()
+
+    async def _taken(self, patience: float | None) -> bool:
+        """Whether it takes something out of its window within ``patience`` seconds."""
+        self._room = anyio.Event()
+        with anyio.move_on_after(patience):
+            await self._room.wait()
+            return True
+        return False
+
+    def _weigh(self, starved: float) -> None:
+        now = time.monotonic()
+        elapsed, self._looked = now - self._looked, now
+        self.kept_waiting = max(self.kept_waiting + starved - max(elapsed - starved, 0.0), 0.0)
+
+    def _overtaken(self) -> None:
+        self._lost = _Overtaken(f"blob {self._blob.digest!s}: the other destinations waited too long for this one")
+        self.leave()
+        self.scope.cancel()
 
     def close(self, error: AsyncraneError | None = None) -> None:
-        if error is not None and self._lost is None:
+        """No more bytes come: these were all, or ``error`` happened."""
+        if error is None:
+            self._complete = True
+        elif not self._complete and self._lost is None:
             self._lost = error
         self.open = False
-        self._send.close()
+        self._news.set()
 
     def leave(self) -> None:
         """The destination wants no more bytes."""
-        self.open = False
-        self._receive.close()
+        self.open = self.going = False
+        self._window.clear()
+        self._size = 0
+        self._room.set()
         self.asked.set()
 
+    def landing(self, place: Place) -> Landing:
+        """What becomes of a destination that was let go."""
+        return Landing(place, failure=Failure("Interrupted", str(self._lost)), alone=True)
 
-async def _tee(blob: Descriptor, source: Source, sinks: Sequence[Sink], count: Count) -> list[Landing]:
+
+async def _tee(blob: Descriptor, source: Source, sinks: Sequence[Sink], count: Count, patience: float) -> list[Landing]:
     branches = [_Branch(blob) for _ in sinks]
     landings = [Landing(sink.place) for sink in sinks]
 
     async def write(at: int) -> None:
-        try:
-            landings[at] = Landing(sinks[at].place, sent=await sinks[at].put(blob, branches[at].read))
-        except _Overtaken as exc:
-            landings[at] = Landing(sinks[at].place, failure=Failure("Interrupted", str(exc)))
-        except AsyncraneError as exc:
-            landings[at] = Landing(sinks[at].place, failure=Failure.of(exc))
-        finally:
-            branches[at].leave()
+        branch, place = branches[at], sinks[at].place
+        with branch.scope:
+            try:
+                landings[at] = Landing(place, sent=await sinks[at].put(blob, branch.read))
+            except _Overtaken as exc:
+                landings[at] = Landing(place, failure=Failure("Interrupted", str(exc)), alone=True)
+            except AsyncraneError as exc:
+                landings[at] = Landing(place, failure=Failure.of(exc), alone=_may_alone(exc))
+        if branch.scope.cancelled_caught:
+            landings[at] = branch.landing(place)
+        branch.leave()
 
-    try:
-        async with anyio.create_task_group() as tasks:
-            for at in range(len(sinks)):
-                tasks.start_soon(write, at)
-            await _all_asked(branches)
-            await _feed(blob, source, branches, count)
-    finally:
-        for branch in branches:
-            branch.close()
-            branch.leave()
+    async with anyio.create_task_group() as tasks:
+        for at in range(len(sinks)):
+            tasks.start_soon(write, at)
+        await _all_asked(branches, patience)
+        await _feed(blob, source, branches, count, patience)
     return landings
 
 
-async def _all_asked(branches: Sequence[_Branch]) -> None:
-    """Until every destination wants bytes or none; a late one is left behind its window and then alone."""
-    deadline = time.monotonic() + PATIENCE
-    for branch in branches:
-        with anyio.move_on_after(max(deadline - time.monotonic(), 0)):
+async def _all_asked(branches: Sequence[_Branch], patience: float) -> None:
+    """Until every destination wants bytes or none; for a late one the others have waited already."""
+    with anyio.move_on_after(patience):
+        for branch in branches:
             await branch.asked.wait()
+    for branch in branches:
+        if not branch.asked.is_set():
+            branch.kept_waiting = patience
 
 
-async def _feed(blob: Descriptor, source: Source, branches: Sequence[_Branch], count: Count) -> None:
+async def _feed(blob: Descriptor, source: Source, branches: Sequence[_Branch], count: Count, patience: float) -> None:
     error: AsyncraneError | None = None
     try:
         if any(branch.open for branch in branches):
             async with _Pull(blob, source, count).read() as chunks:
                 async for chunk in chunks:
-                    for branch in branches:
-                        await branch.give(chunk)
-                    if not any(branch.open for branch in branches):
+                    wanting = [branch for branch in branches if branch.open]
+                    if not wanting:
                         break
+                    for branch in wanting:
+                        await branch.give(chunk, [other for other in wanting if other is not branch], patience)
     except AsyncraneError as exc:
         error = exc
     for branch in branches:
         branch.close(error)
+    for branch in branches:
+        await branch.drain([other for other in branches if other is not branch], patience)

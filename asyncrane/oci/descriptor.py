@@ -14,7 +14,7 @@ from asyncrane.oci.digest import Digest
 from asyncrane.oci.platform import Platform
 
 
-class Descriptor(msgspec.Struct, frozen=True, omit_defaults=True):
+class Descriptor(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What a blob or manifest is and how to check it: media type, digest, size in bytes (-1: schema 1 does not say)."""
 
     media_type: str

@@ -77,7 +77,7 @@ class Manifest(msgspec.Struct, frozen=True):
 
     def fields(self) -> dict[str, Any]:
         """The decoded JSON object."""
-        return _decode(self.body)
+        return _decode.__wrapped__(self.body)  # the caller's own
 
     def named(self) -> Named:
         """What has to be there before this manifest."""
@@ -151,7 +151,9 @@ def _layers(fields: dict[str, Any], media_type: str) -> tuple[Descriptor, ...]:
     return _descriptors(fields, "blobs") if media_type == media.OCI_ARTIFACT else ()
 
 
+@lru_cache(maxsize=1)
 def _decode(body: bytes) -> dict[str, Any]:
+    """The JSON object, shared by the few that look at a manifest when it has come: for reading only."""
     try:
         fields = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
@@ -22,6 +22,7 @@ from asyncrane.errors import (
 )
 from asyncrane.oci.descriptor import Descriptor
 from asyncrane.oci.digest import Digest
+from asyncrane.registry import ranges
 from asyncrane.transport.answer import Answer
 from asyncrane.transport.challenge import delete_scope, pull_scope
 from asyncrane.transport.origin import Origin
@@ -39,6 +40,15 @@ async def exists(origin: Origin, path: str, digest: Digest, *, scopes: Sequence[
     return answer.status == 200
 
 
+async def size(origin: Origin, path: str, digest: Digest, *, scopes: Sequence[str] = ()) -> int | None:
+    """Bytes of the blob that repository ``path`` has, ``None`` when the registry does not say (one HEAD).
+
+    :raises NotFound: when it is not there
+    """
+    answer = await origin.request("HEAD", _target(path, digest), scopes=scopes or (pull_scope(path),))
+    return _number(answer.headers.get("Content-Length", "")) or None
+
+
 async def delete(origin: Origin, path: str, digest: Digest) -> None:
     """Take the blob out of repository ``path``.
 
@@ -53,8 +63,9 @@ async def read(
 ) -> AsyncIterator[AsyncIterator[bytes]]:
     """The bytes of ``blob`` from ``start`` on; the request is on its way when this is entered.
 
-    A connection that breaks or stalls is resumed at the registry, unnoticed by whoever reads. Content that the manifest
-    itself carries, and no content, take no request. Where the registry has not got a foreign layer, its ``urls`` are
+    A connection that breaks or stalls is resumed at the registry, unnoticed by whoever reads; a large blob that comes
+    slowly is read in parts (:mod:`~asyncrane.registry.ranges`). Content that the manifest itself carries, and no
+    content, take no request. Where the registry has not got a foreign layer, its ``urls`` are
     asked, without credentials.
 
     :raises NotFound: when it is not there
@@ -65,28 +76,43 @@ async def read(
         yield _once((blob.data or b"")[start:])
         return
     async with AsyncExitStack() as stack:
-        download = _Download(origin, path, blob, start, scopes or (pull_scope(path),), stack)
+        target, known = _target(path, blob.digest), origin.capabilities
+        download = _Download(origin, target, blob, start, scopes or (pull_scope(path),), stack)
         await download.begin()
-        yield download.chunks()
+        if blob.size - start < ranges.LARGE or not known.ranges or known.parts < 2:
+            yield download.chunks()
+            return
+        async with ranges.side_by_side(download, download.part, end=blob.size, capabilities=known) as chunks:
+            yield chunks
 
 
 class _Download:
-    """One blob on its way: what has come, and what it comes through."""
+    """One blob on its way, or with ``stop`` a part of it: what has come, and what it comes through."""
 
     def __init__(
-        self, origin: Origin, path: str, blob: Descriptor, start: int, scopes: Sequence[str], stack: AsyncExitStack
+        self,
+        origin: Origin,
+        target: str,
+        blob: Descriptor,
+        start: int,
+        scopes: Sequence[str],
+        stack: AsyncExitStack,
+        *,
+        stop: int | None = None,
     ) -> None:
         self._origin = origin
         self._blob = blob
-        self._target = _target(path, blob.digest)
+        self._target = target
         self._scopes = scopes
         self._stack = stack
         self._answer: Answer
-        self._position = start
-        self._end: int | None = blob.size if blob.size >= 0 else None
+        self._is_part = stop is not None
+        self._size: int | None = blob.size if blob.size >= 0 else None
+        self._end = self._size if stop is None else stop
         self._skip = 0
         self._tries = 0
         self._resumed_at = start
+        self.position = start
 
     async def begin(self) -> None:
         """Ask the registry, and where it has not got a foreign layer, those who have."""
@@ -102,7 +128,30 @@ class _Download:
             raise
         return None
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    @asynccontextmanager
+    async def part(self, start: int, stop: int) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The bytes from ``start`` up to ``stop``, through another connection, resumed when that breaks.
+
+        :raises Interrupted: where parts are not to be had
+        """
+        async with AsyncExitStack() as stack:
+            part = _Download(self._origin, self._target, self._blob, start, self._scopes, stack, stop=stop)
+            await part._connect()
+            yield part.chunks()
+
+    async def go_on(self, position: int, cause: AsyncraneError) -> None:
+        """Begin again at ``position``; what comes next are the :meth:`chunks` from there on.
+
+        :raises AsyncraneError: ``cause``, when that happens too often
+        """
+        self.position = position
+        await self._resume(cause)
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+        await self._stack.aclose()
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The bytes as they come, from however many connections it takes."""
         while True:
             broken: TransportError | None = None
@@ -112,9 +161,9 @@ class _Download:
                         yield fresh
             except TransportError as error:
                 broken = error
-            if self._position == self._end or (broken is None and self._end is None):
+            if self.position == self._end or (broken is None and self._end is None):
                 return
-            await self._resume(broken or Interrupted(f"{self._where()}: ended at {self._position} of {self._end}"))
+            await self._resume(broken or Interrupted(f"{self._where()}: ended at {self.position} of {self._end}"))
 
     def _advance(self, chunk: bytes) -> bytes:
         """The part of ``chunk`` that has not been read before."""
@@ -122,18 +171,18 @@ class _Download:
             skipped = min(self._skip, len(chunk))
             self._skip -= skipped
             chunk = chunk[skipped:]
-        position = self._position + len(chunk)
+        position = self.position + len(chunk)
         if self._end is not None and position > self._end:
             raise SizeMismatch(f"{self._where()}: more than {self._end} bytes")
-        self._position = position
+        self.position = position
         return chunk
 
-    async def _resume(self, cause: TransportError) -> None:
+    async def _resume(self, cause: AsyncraneError) -> None:
         """Go on where it broke, as long as that leads somewhere.
 
-        :raises TransportError: ``cause``, when it does not
+        :raises AsyncraneError: ``cause``, when it does not
         """
-        if self._position - self._resumed_at >= _PROGRESS:
+        if self.position - self._resumed_at >= _PROGRESS:
             self._tries = 0
         self._tries += 1
         if self._tries > _TRIES:
@@ -141,20 +190,27 @@ class _Download:
         await self._stack.aclose()
         if self._tries > 1:
             await anyio.sleep(0.05 * 2.0**self._tries)
-        self._resumed_at = self._position
+        self._resumed_at = self.position
         await self._connect()
 
     async def _connect(self) -> None:
-        """Ask for what is missing; where parts are not to be had, for everything, and skip what is known."""
-        if self._position and self._origin.capabilities.ranges:
+        """Ask for what is missing; where parts are not to be had, for everything, and skip what is known.
+
+        :raises Interrupted: when it is a part, and parts are not to be had
+        """
+        known = self._origin.capabilities
+        if (self.position or self._is_part) and known.ranges:
+            last = self._end - 1 if self._is_part and self._end else ""
             try:
-                if await self._ask({"Range": f"bytes={self._position}-"}):
+                if await self._ask({"Range": f"bytes={self.position}-{last}"}):
                     return
             except RegistryError as error:
                 if error.status != 416:
                     raise
-            self._origin.capabilities.ranges = False
+            known.ranges = False
             await self._stack.aclose()
+        if self._is_part:
+            raise Interrupted(f"GET {self._target.partition('?')[0]}: {self._origin.registry} sends no parts of blobs")
         await self._ask({})
 
     async def _ask(self, headers: dict[str, str]) -> bool:
@@ -166,15 +222,18 @@ class _Download:
         first, total = 0, _number(answer.headers.get("Content-Length", ""))
         if answer.status == 206:
             said = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", "").strip())
-            if said is None or int(said[1]) != self._position:
+            if said is None or int(said[1]) != self.position:
                 if headers:
                     return False
                 raise ServerFault(f"{self._where()}: a part that nobody asked for", status=206)
-            first, total = self._position, _number(said[3])
-        if total is not None and self._end is not None and total != self._end:
-            raise SizeMismatch(f"{self._where()}: {total} bytes, and the manifest says {self._end}")
-        self._end = total if self._end is None else self._end
-        self._skip = self._position - first
+            first, total = self.position, _number(said[3])
+        elif self._is_part:
+            return False
+        if total is not None and self._size is not None and total != self._size:
+            raise SizeMismatch(f"{self._where()}: {total} bytes, and the manifest says {self._size}")
+        if self._size is None:
+            self._size = self._end = total
+        self._skip = self.position - first
         return True
 
     def _where(self) -> str:

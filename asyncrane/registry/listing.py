@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from urllib.parse import quote
 
 from asyncrane.errors import NotFound, ServerFault
+from asyncrane.registry import google
 from asyncrane.registry.links import next_page
 from asyncrane.registry.paging import decode, first_page, pages
 from asyncrane.transport.answer import Answer
@@ -13,8 +14,7 @@ from asyncrane.transport.challenge import catalog_scope, pull_scope
 from asyncrane.transport.origin import Origin
 
 _PAGE = 1000
-_GOOGLE_PAGE = 10000
-"""ECR refuses more than 1,000; Google's registries are slow with less (ggcr#1091)."""
+"""Entries to ask for at once: ECR refuses more."""
 
 
 async def tags(origin: Origin, path: str, *, scopes: Sequence[str] = ()) -> AsyncIterator[str]:
@@ -71,6 +71,4 @@ def _reader(key: str) -> Callable[[Answer], Sequence[str]]:
 
 
 def _page_size(origin: Origin) -> int:
-    host = origin.registry
-    google = host == "gcr.io" or host.endswith((".gcr.io", ".pkg.dev"))
-    return _GOOGLE_PAGE if google else _PAGE
+    return google.PAGE if google.is_google(origin.registry) else _PAGE

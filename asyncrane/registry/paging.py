@@ -42,18 +42,21 @@ async def pages(
     """
     wanted: str | None = target
     asked: set[str] = set()
-    previous: Sequence[Item] = ()
+    shown: set[int] = set()
+    last = 0
     guessed = False
     while wanted is not None:
         asked.add(wanted)
         answer = await first_page(origin, wanted, scopes=scopes)
         items = read(answer)
-        if items and items == previous:
-            if guessed:  # the parameter means nothing to this registry: it had sent everything at once
+        page = hash(tuple(items))
+        if items and page in shown:
+            if guessed and page == last:  # `last` means nothing to this registry: it had sent everything at once
                 return
-            raise ServerFault(f"GET {answer.url}: the same page again and again", status=answer.status)
+            raise ServerFault(f"GET {answer.url}: a page that was sent before", status=answer.status)
         yield items
-        previous = items
+        shown.add(page)
+        last = page
         link = next_page(answer)
         guessed = link is None
         wanted = after(items) if link is None else following(answer, link)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
-from asyncrane.errors import NotFound, RegistryError, UnsupportedManifest
+from asyncrane.errors import NotFound, RegistryError, ServerFault, UnsupportedManifest
 from asyncrane.oci import media
 from asyncrane.oci.descriptor import Descriptor
 from asyncrane.oci.digest import Digest
@@ -26,12 +27,21 @@ from asyncrane.transport.challenge import pull_scope, push_scope
 from asyncrane.transport.origin import Origin
 
 _UNSUPPORTED = frozenset({400, 404, 405, 406})
+_ABOUT_SOMETHING_ELSE = frozenset({"NAME_UNKNOWN", "MANIFEST_UNKNOWN"})
+"""What a registry with the API may say of a repository or a subject that it does not have."""
+
 _ROUNDS = 10
+_FALLBACK = re.compile(r"sha(?:256|512)-[0-9a-f]{64}")
 
 
 def fallback_tag(subject: Digest) -> str:
     """The tag that stands in for the referrers API (distribution-spec, "Referrers Tag Schema")."""
     return f"{subject.algorithm[:32]}-{subject.hex[:64]}"
+
+
+def is_fallback_tag(tag: str) -> bool:
+    """Whether ``tag`` is one that stands in for the referrers API."""
+    return _FALLBACK.fullmatch(tag) is not None
 
 
 async def referrers(
@@ -97,7 +107,7 @@ async def _ask(
         except RegistryError as error:
             if error.status not in _UNSUPPORTED or len(asked) > 1:
                 raise
-            if "NAME_UNKNOWN" not in error.codes:  # that is about the repository, not about the API
+            if origin.capabilities.referrers is None and _ABOUT_SOMETHING_ELSE.isdisjoint(error.codes):
                 origin.capabilities.referrers = False
             return None
         if not _is_index(answer):
@@ -115,8 +125,14 @@ async def _ask(
 
 
 def _is_index(answer: Answer) -> bool:
-    """GHCR redirects to a web page, others answer an unknown path with one."""
-    return answer.headers.get("Content-Type", "").partition(";")[0].strip().lower() == media.OCI_INDEX
+    """GHCR redirects to a web page, others answer an unknown path with one; an index that is called JSON is one."""
+    kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        return kind == media.OCI_INDEX
+    try:
+        return isinstance(decode(answer).get("manifests"), list)
+    except ServerFault:
+        return False
 
 
 async def _fallback(origin: Origin, path: str, subject: Digest, scopes: Sequence[str]) -> list[Descriptor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from asyncrane.server.access import Auth, needed, pull_from
 from asyncrane.server.blobs import delete_blob, get_blob, head_blob
 from asyncrane.server.call import Call
+from asyncrane.server.google import check_deletion, list_everything
 from asyncrane.server.listing import list_referrers, list_repositories, list_tags
 from asyncrane.server.manifests import delete_manifest, get_manifest, put_manifest
 from asyncrane.server.refusal import Refused, unsupported
@@ -15,13 +16,17 @@ from asyncrane.server.uploads import Uploads
 
 
 class Registry:
-    """One registry: a storage, the uploads under way, and who may use it. Lists come in pages of at most ``page``."""
+    """One registry: a storage, the uploads under way, and who may use it. Lists come in pages of at most ``page``.
 
-    def __init__(self, storage: Storage, *, auth: Auth | None = None, page: int = 1000) -> None:
+    ``google`` makes it list and delete as Google's registries do.
+    """
+
+    def __init__(self, storage: Storage, *, auth: Auth | None = None, page: int = 1000, google: bool = False) -> None:
         self.storage = storage
         self.uploads = Uploads(storage)
         self._auth = auth
         self._page = page
+        self._google = google
 
     def __repr__(self) -> str:
         return f"Registry({self.storage!r}, {self.uploads!r})"
@@ -80,11 +85,17 @@ class Registry:
             case "manifest-put":
                 return await put_manifest(self.storage, call)
             case "manifest-delete":
+                if self._google:
+                    check_deletion(self.storage.index, call)
                 return delete_manifest(self.storage, call)
         return get_manifest(self.storage, call)
 
     def _list(self, call: Call) -> Reply:
         match call.route.kind:
+            case "tags" if self._google:
+                return list_everything(self.storage, call)
+            case "catalog" if self._google:
+                raise unsupported(call.method)
             case "tags":
                 return list_tags(self.storage, call, page=self._page)
             case "catalog":

@@ -28,15 +28,21 @@ REGISTRY = web.AppKey("registry", Registry)
 
 
 def make_app(
-    storage: Storage, *, auth: Auth | None = None, page: int = 1000, around: Around | None = None
+    storage: Storage,
+    *,
+    auth: Auth | None = None,
+    page: int = 1000,
+    around: Around | None = None,
+    google: bool = False,
 ) -> web.Application:
     """The registry as an application.
 
     :param auth: who may use it; without one, everybody
     :param page: entries of the longest page of tags, repositories or referrers
     :param around: sees every call before access is checked, and every reply
+    :param google: list and delete as Google's registries do
     """
-    registry = Registry(storage, auth=auth, page=page)
+    registry = Registry(storage, auth=auth, page=page, google=google)
 
     async def inner(call: Call) -> Reply:
         try:

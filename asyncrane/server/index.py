@@ -111,6 +111,11 @@ class Index:
         known = self._repositories.get(repository)
         return sorted(known.tags) if known else []
 
+    def manifests(self, repository: str) -> list[Digest]:
+        """Every manifest of a repository."""
+        known = self._repositories.get(repository)
+        return sorted(known.manifests) if known else []
+
     def referrers(self, repository: str, subject: Digest) -> list[Digest]:
         """The manifests attached to ``subject``."""
         known = self._repositories.get(repository)

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import anyio
+
 from asyncrane.abc import Lister, Sink, Source
 from asyncrane.errors import AsyncraneError, ContentError, NotFound
 from asyncrane.oci.descriptor import Descriptor
 from asyncrane.oci.digest import Digest
 from asyncrane.oci.manifest import Manifest
-from asyncrane.testing.images import Sample, random_image, reader
+from asyncrane.testing.images import Sample, random_image, random_index, reader
 
 _NOWHERE = Digest.of(b"nobody has this")
 
@@ -63,6 +65,41 @@ async def check_sink(sink: Sink, *, sibling: Sink | None = None, seed: object = 
     if isinstance(sink, Source):
         await check_source(sink, tag="checked", manifest=sample.manifest)
     return sample
+
+
+async def check_sink_index(sink: Sink, *, seed: object = "check index", tag: str = "many") -> Sample:
+    """``sink`` takes whole indexes, by many tasks at once, with blobs that come in several pieces; what an index is
+    made of gets no name. For stores that can keep more than single images.
+
+    :return: what was stored, under ``tag``
+    """
+    sample = random_index(seed, layers=(100, 2_500_000), gzip=False)
+    async with anyio.create_task_group() as tasks:
+        for digest, content in (*sample.blobs.items(), *sample.blobs.items()):
+            tasks.start_soon(sink.put, sample.blob(digest), reader(content))
+    for digest in sample.blobs:
+        _expect(await sink.has(digest), "has() is false after several put() at once")
+    *children, root = sample.manifests
+    async with anyio.create_task_group() as tasks:
+        for child in children:
+            tasks.start_soon(sink.publish, child)
+    await sink.publish(root, tag)
+    if isinstance(sink, Source):
+        await check_source(sink, tag=tag, manifest=sample.manifest)
+    if isinstance(sink, Lister):
+        names = [name async for name in sink.tags()]
+        _expect(names.count(tag) == 1, f"tags() lists {tag!r} {names.count(tag)} times")
+        _expect(not any(child.digest in names for child in children), "tags() lists what an index is made of")
+    await _check_moves(sink, sample, tag)
+    return sample
+
+
+async def _check_moves(sink: Sink, sample: Sample, tag: str) -> None:
+    """A tag moves to what it is published for last, and back."""
+    for manifest in (sample.manifests[0], sample.manifest):
+        await sink.publish(manifest, tag)
+        there = await sink.probe(tag)
+        _expect(there is not None and there.digest == manifest.digest, "publish() did not move the tag")
 
 
 async def _check_refuses(sink: Sink, sample: Sample) -> None:

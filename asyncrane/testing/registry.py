@@ -30,6 +30,7 @@ class FaultyRegistry:
         every answer, must come back as it was, percent signs and all, and only in its newest form
     :param storage_host: blobs are answered with a redirect to a second port, which takes GETs with the exact query it
         gave out, and refuses whoever sends it credentials, as presigned URLs do
+    :param google: lists have children and manifests, there is no catalog, and a manifest goes only after its tags
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class FaultyRegistry:
         page: int = 1000,
         locations: Locations = "relative",
         storage_host: bool = False,
+        google: bool = False,
     ) -> None:
         self.storage: Storage = MemoryStorage() if storage is None else storage
         self.auth = auth
@@ -51,7 +53,7 @@ class FaultyRegistry:
         self.storage_address = ""
         self._ssl = ssl
         self._host = host
-        self._app = make_app(self.storage, auth=auth, page=page, around=self._around)
+        self._app = make_app(self.storage, auth=auth, page=page, around=self._around, google=google)
         self._locations = locations
         self._states: dict[str, list[str]] = {}
         self._storage_host = storage_host

@@ -8,7 +8,15 @@ import pytest
 
 from asyncrane.abc import Place
 from asyncrane.engine.job import Job, Target
-from asyncrane.engine.messages import JobAdded, ListReferrers, SourceListed, TagsListed, WriteManifest
+from asyncrane.engine.messages import (
+    JobAdded,
+    JobCancelled,
+    ListReferrers,
+    ReadManifest,
+    SourceListed,
+    TagsListed,
+    WriteManifest,
+)
 from asyncrane.errors import Failure
 from asyncrane.oci import media
 from asyncrane.oci.manifest import Manifest
@@ -130,6 +138,85 @@ def test_f3_no_clear_answer_about_attachments_fails_the_image_and_writes_no_tag(
         world.step(0, Failure("RateLimited", "too many requests") if asking else None)
     assert statuses(world, job()) == ["failed"]
     assert "1" not in world.tags.get(B, {})
+
+
+def test_f1_what_is_attached_to_cosigns_attachments_goes_along() -> None:
+    world = World()
+    app, sbom = image("app", ["base"]), image("sbom", ["packages"])
+    signed = image("signed", ["signature"])
+    note = signature(sbom, "note")
+    tags = ("1", f"sha256-{app.digest.hex}.sbom", f"sha256-{sbom.digest.hex}.sig")
+    for tag, manifest in zip(tags, (app, sbom, signed), strict=True):
+        world.fill(A, tag, manifest)
+    attach(world, A, sbom, note)
+    world.feed(SourceListed(A, tags))
+    world.feed(JobAdded(job()))
+    world.run()
+    assert world.tags[B] == dict(zip(tags, (app.digest, sbom.digest, signed.digest), strict=True))
+    assert world.complete(B, note.digest)
+
+
+def test_f1_what_two_sources_have_attached_to_one_image_comes_together_at_the_destination() -> None:
+    world = World()
+    app = image("app", ["base"])
+    signed, described = signature(app), signature(app, "sbom")
+    for where, attached in ((A, signed), (C, described)):
+        world.fill(where, "1", app)
+        attach(world, where, app, attached)
+    for number, where in enumerate((A, C)):
+        world.feed(JobAdded(Job(number, where, (Target(B, f"of-{where.site}"),), tag="1", referrers=True)))
+    world.run()
+    assert {str(m.digest) for m in (signed, described)} < set(written(world, B))
+
+
+def test_f3_what_a_list_names_and_nobody_has_is_not_waited_for() -> None:
+    """Indexes that clients keep outlive what they name."""
+    world = World()
+    app = image("app", ["base"])
+    gone = signature(app)
+    world.fill(A, "1", app)
+    world.referrers[A, app.digest] = (gone.descriptor,)
+    world.feed(JobAdded(job()))
+    world.run()
+    assert statuses(world, job()) == ["copied"]
+    assert written(world, B) == [str(app.digest)]
+
+
+def test_f3_what_is_attached_and_cannot_be_read_fails_the_image() -> None:
+    world = World()
+    app = image("app", ["base"])
+    signed = signature(app)
+    world.fill(A, "1", app)
+    attach(world, A, app, signed)
+    world.feed(JobAdded(job()))
+    while world.running:
+        command = world.running[0]
+        unreadable = isinstance(command, ReadManifest) and command.identifier == signed.digest
+        world.step(0, Failure("ServerFault", "broken") if unreadable else None)
+    assert statuses(world, job()) == ["failed"]
+    assert "1" not in world.tags.get(B, {})
+
+
+@pytest.mark.parametrize("steps", range(16))
+def test_a_job_that_is_cancelled_leaves_nothing_that_the_next_would_wait_for(steps: int) -> None:
+    """However far its attachments have come: each command may be the one that is dropped."""
+    world = World(jobs=1)
+    app = image("app", ["base"])
+    signed = signature(app)
+    countersigned = signature(signed, "countersigned")
+    world.fill(A, "1", app)
+    attach(world, A, app, signed)
+    attach(world, A, signed, countersigned)
+    world.feed(JobAdded(job(1)))
+    for _ in range(steps):
+        if world.running:
+            world.step()
+    world.feed(JobCancelled(1))
+    world.feed(JobAdded(job(2)))
+    world.run()
+    assert statuses(world, job(2)) in (["copied"], ["equal"], ["tagged"])
+    assert world.tags[B]["1"] == app.digest
+    assert all(world.complete(B, m.digest) for m in (signed, countersigned))
 
 
 def test_f5_a_second_run_writes_nothing() -> None:

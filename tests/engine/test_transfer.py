@@ -9,9 +9,8 @@ import anyio
 import pytest
 
 from asyncrane.abc import Reader
-from asyncrane.engine import transfer as engine_transfer
 from asyncrane.engine.transfer import read_whole, transfer
-from asyncrane.errors import Interrupted, SizeMismatch
+from asyncrane.errors import Denied, Interrupted, SizeMismatch
 from asyncrane.oci.descriptor import Descriptor
 from asyncrane.oci.digest import Digest
 from asyncrane.stores.memory import MemoryStore
@@ -82,6 +81,42 @@ class SlowStore(MemoryStore):
             await self.go.wait()
 
 
+class PacedStore(MemoryStore):
+    """Takes all the time it wants for every chunk."""
+
+    async def put(self, blob: Descriptor, read: Reader) -> bool:
+        @asynccontextmanager
+        async def paced(start: int) -> AsyncIterator[AsyncIterator[bytes]]:
+            async with read(start) as chunks:
+                yield self._wait(chunks)
+
+        return await super().put(blob, paced)
+
+    async def _wait(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for chunk in chunks:
+            await anyio.sleep(0.005)
+            yield chunk
+
+
+class LateStore(MemoryStore):
+    """Does not get ready before ``go`` is set."""
+
+    go: anyio.Event
+
+    async def put(self, blob: Descriptor, read: Reader) -> bool:
+        await self.go.wait()
+        return await super().put(blob, read)
+
+
+class FullStore(MemoryStore):
+    """Takes one chunk and has no room for more."""
+
+    async def put(self, blob: Descriptor, read: Reader) -> bool:
+        async with read(0) as chunks:
+            await anext(chunks)
+            raise Denied("no room", status=403)
+
+
 async def counting() -> CountingStore:
     store = CountingStore("source")
     await store.put(BLOB, reader_of(CONTENT))
@@ -113,31 +148,56 @@ async def test_three_destinations_cost_one_read() -> None:
     assert source.opened == 1
 
 
-async def test_a_destination_that_stands_still_does_not_hold_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is let go after a while and reads for itself when it moves again."""
-    monkeypatch.setattr(engine_transfer, "PATIENCE", 0.1)
+async def test_a_destination_that_stands_still_does_not_hold_the_others() -> None:
+    """It is let go after a while, at once, and is to be served by itself."""
     source, fast, slow = await counting(), MemoryStore("fast"), SlowStore("slow")
     slow.go = anyio.Event()
-    async with anyio.create_task_group() as tasks:
+    landings = await transfer(BLOB, source, [fast, slow], patience=0.1, count=lambda size: None)
+    assert [(landing.sent, landing.alone) for landing in landings] == [(True, False), (False, True)]
+    assert await fast.has(BLOB.digest)
+    assert source.opened == 1
 
-        async def release() -> None:
-            while not await fast.has(BLOB.digest):
-                await anyio.lowlevel.checkpoint()
-            slow.go.set()
 
-        tasks.start_soon(release)
-        landings = await transfer(BLOB, source, [fast, slow], count=lambda size: None)
+async def test_destinations_that_are_slow_together_are_waited_for() -> None:
+    """Nobody starves, so nobody is let go, and the source is read once."""
+    source = await counting()
+    sinks = [PacedStore(f"paced{n}") for n in range(3)]
+    landings = await transfer(BLOB, source, sinks, patience=0.02, count=lambda size: None)
     assert all(landing.sent for landing in landings)
-    assert source.opened == 2
+    assert source.opened == 1
 
 
-@pytest.mark.parametrize("sinks", [1, 2])
-async def test_bytes_garbled_once_are_read_again(sinks: int) -> None:
+async def test_a_destination_that_comes_too_late_does_not_hold_the_others() -> None:
+    """What it is given it takes as far as its window goes."""
+    source, fast, late = await counting(), MemoryStore("fast"), LateStore("late")
+    late.go = anyio.Event()
+    landings = await transfer(BLOB, source, [fast, late], patience=0.1, count=lambda size: None)
+    assert [(landing.sent, landing.alone) for landing in landings] == [(True, False), (False, True)]
+    assert source.opened == 1
+
+
+async def test_a_destination_that_takes_nothing_any_more_is_left_out_at_once() -> None:
+    """Long before the patience is over."""
+    source, fast, full = await counting(), MemoryStore("fast"), FullStore("full")
+    with anyio.fail_after(5):
+        landings = await transfer(BLOB, source, [full, fast], patience=60, count=lambda size: None)
+    assert [landing.sent for landing in landings] == [False, True]
+    assert landings[0].failure is not None
+    assert not landings[0].alone
+
+
+async def test_bytes_garbled_once_are_read_again() -> None:
+    source, sink = await counting(), MemoryStore("sink")
+    source.garbled = 1
+    (landing,) = await transfer(BLOB, source, [sink], count=lambda size: None)
+    assert landing.sent
+
+
+async def test_bytes_garbled_for_several_are_to_be_read_again_for_each() -> None:
     source = await counting()
     source.garbled = 1
-    stores = [MemoryStore(f"sink{n}") for n in range(sinks)]
-    landings = await transfer(BLOB, source, stores, count=lambda size: None)
-    assert all(landing.sent for landing in landings)
+    landings = await transfer(BLOB, source, [MemoryStore("a"), MemoryStore("b")], count=lambda size: None)
+    assert all(landing.alone and landing.failure for landing in landings)
 
 
 @pytest.mark.parametrize("sinks", [1, 2])

@@ -39,6 +39,7 @@ from asyncrane.engine.messages import (
     encode,
 )
 from asyncrane.engine.outcome import Outcome
+from asyncrane.engine.placing import Donors, no_donors
 from asyncrane.engine.scheduler import Scheduler
 from asyncrane.errors import Failure
 from asyncrane.oci import media
@@ -80,8 +81,8 @@ def index(children: Iterable[tuple[Manifest, Platform | None]]) -> Manifest:
 class World:
     """What every place has, and what was done to it."""
 
-    def __init__(self, *, jobs: int | None = None) -> None:
-        self.scheduler = Scheduler(jobs=jobs)
+    def __init__(self, *, jobs: int | None = None, donors: Donors = no_donors) -> None:
+        self.scheduler = Scheduler(jobs=jobs, donors=donors)
         self.manifests: dict[Digest, Manifest] = {}
         self.tags: dict[Place, dict[str, Digest]] = {}
         self.blobs: dict[Place, set[Digest]] = {}
@@ -97,6 +98,7 @@ class World:
         self.referrers_supported = True
         self.broken: set[Digest] = set()
         self.denied: set[Place] = set()
+        self.behind: set[Place] = set()
         self.platform: Platform | None = Platform("linux", "amd64")
 
     def fill(self, where: Place, tag: str, root: Manifest, *below: Manifest) -> None:
@@ -187,6 +189,9 @@ class World:
         for sink in command.sinks:
             if sink in self.denied:
                 landings.append(Landing(sink, failure=Failure("Denied", "not here")))
+                continue
+            if sink in self.behind and len(command.sinks) > 1:
+                landings.append(Landing(sink, failure=Failure("Interrupted", "too slow for the others"), alone=True))
                 continue
             there = self.blobs.setdefault(sink, set())
             if digest not in there:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from itertools import islice
+from pathlib import Path
 
 from asyncrane import Pair, Platform
-from asyncrane.testing import FaultyRegistry
+from asyncrane.engine.journal import Journal
+from asyncrane.testing import FaultyRegistry, refuse_mount
 from asyncrane.testing.images import Sample, random_image, random_index
 from tests.cli.conftest import Program
 from tests.promises.images import image, incomplete, noise, one, put, run, tags
@@ -96,6 +98,31 @@ async def test_a3_a_copy_within_one_registry_moves_no_bytes(source: FaultyRegist
     )
     assert incomplete(source) == []
     assert (done.bytes_read, done.bytes_mounted) == (0, 2 * sample.size)
+
+
+async def test_a3_what_an_earlier_run_sent_is_mounted_by_the_next(
+    source: FaultyRegistry, destination: FaultyRegistry, tmp_path: Path
+) -> None:
+    """A3, D10: the journal knows where it went; where that is gone, one request is wasted and the bytes are sent."""
+    sample = random_index("earlier", layers=(50_000, 70_000))
+    name = put(source, "app", sample, "v1")
+
+    async def next_run(to: str) -> int:
+        destination.log.clear()
+        with Journal.open(tmp_path / "journal") as journal:
+            journal.begin("copy", spec="", options="")
+            outcome, done = await one(name, f"{destination.address}/{to}:v1", journal=journal)
+        assert outcome.failure is None
+        assert incomplete(destination) == []
+        return done.bytes_written
+
+    assert await next_run("first") == sample.size
+    assert await next_run("second") == 0
+    assert len(destination.requests(kind="mount")) == len(sample.blobs)
+    destination.faults.add(refuse_mount(404, where=lambda call: call.ask("from") in ("first", "second")))
+    assert await next_run("third") == sample.size
+    wasted = Counter(r.query.partition("from=")[2] for r in destination.requests(kind="mount", status=404))
+    assert set(wasted.values()) == {1}
 
 
 async def test_a8_every_request_is_counted_once(source: FaultyRegistry) -> None:

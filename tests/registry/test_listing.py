@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from asyncrane.errors import AsyncraneError, NotFound
+from asyncrane.errors import AsyncraneError, NotFound, ServerFault
 from asyncrane.registry import listing
 from asyncrane.server import Call, Handler, Reply
 from asyncrane.testing import FaultyRegistry, fault, status
@@ -94,6 +94,20 @@ async def test_pages_that_lead_nowhere_are_an_error(registry: FaultyRegistry, re
     assert len(registry.requests(kind="tags")) <= 2
 
 
+async def test_two_pages_that_take_turns_are_an_error(registry: FaultyRegistry, remote: Open) -> None:
+    """H4: however the registry dresses up the links, it is not asked for ever."""
+
+    async def effect(call: Call, handler: Handler) -> Reply:
+        turn = len(registry.requests(kind="tags"))
+        page = TAGS[:SIZE] if turn % 2 else TAGS[SIZE : 2 * SIZE]
+        return Reply.of_json({"tags": page}, headers={"Link": f'</v2/app/tags/list?next_page={turn}>; rel="next"'})
+
+    registry.faults.add(fault("turns", effect, kind="tags"))
+    with pytest.raises(ServerFault):
+        _ = [tag async for tag in (await remote()).tags()]
+    assert len(registry.requests(kind="tags")) == 3
+
+
 async def test_a_page_that_fails_fails_the_list(registry: FaultyRegistry, remote: Open) -> None:
     """H4."""
     registry.faults.add(status(404, kind="tags", nth=2))
@@ -135,6 +149,36 @@ async def test_one_request_tells_what_a_destination_has(registry: FaultyRegistry
     serve(registry, relative)
     found = await repository.tags_page()
     assert found == (tuple(TAGS[:SIZE]), False)
+
+
+@pytest.mark.parametrize("style", ["relative", "absolute", "token", "last", "all at once", "circle"])
+async def test_every_style_of_pages_gives_the_whole_catalog_or_an_error(
+    registry: FaultyRegistry, remote: Open, style: str
+) -> None:
+    """H4."""
+    names = [f"team/app{number:04}" for number in range(2500)]
+
+    async def effect(call: Call, handler: Handler) -> Reply:
+        if style == "all at once":
+            return Reply.of_json({"repositories": names})
+        page = page_of(call, names, SIZE)
+        if style == "last" or page[-1] == names[-1]:
+            return Reply.of_json({"repositories": page})
+        links = {
+            "relative": f"/v2/_catalog?n=1000&last={page[-1]}",
+            "absolute": f"{call.base}/v2/_catalog?last={page[-1]}",
+            "token": f"/v2/_catalog?next_page={page[-1]}",
+            "circle": f"/v2/_catalog?n=1000&again={len(registry.log)}",
+        }
+        return Reply.of_json({"repositories": page}, headers={"Link": f'<{links[style]}>; rel="next"'})
+
+    registry.faults.add(fault("catalog", effect, kind="catalog"))
+    origin = (await remote()).origin
+    if style == "circle":
+        with pytest.raises(ServerFault):
+            _ = [name async for name in listing.catalog(origin)]
+    else:
+        assert [name async for name in listing.catalog(origin)] == names
 
 
 async def test_a_catalog_is_complete(remote: Open) -> None:

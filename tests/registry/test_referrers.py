@@ -13,7 +13,7 @@ from asyncrane.oci.digest import Digest
 from asyncrane.oci.manifest import Manifest
 from asyncrane.registry.referrers import fallback_tag
 from asyncrane.server import Call, Handler, Reply
-from asyncrane.testing import FaultyRegistry, fault, no_referrers, redirect, status
+from asyncrane.testing import FaultyRegistry, fault, no_referrers, redirect, set_headers, status
 from asyncrane.testing.images import random_image
 from tests.registry.conftest import Open
 
@@ -109,11 +109,41 @@ async def test_trouble_is_not_an_answer(registry: FaultyRegistry, remote: Open, 
         await (await remote(retries=1)).referrers(SUBJECT.digest)
 
 
-async def test_an_unknown_repository_says_nothing_about_the_api(registry: FaultyRegistry, remote: Open) -> None:
-    registry.faults.add(status(404, error="NAME_UNKNOWN", kind="referrers", times=1))
+async def test_an_index_that_is_called_json_is_an_answer(registry: FaultyRegistry, remote: Open) -> None:
+    """F3: else what the API lists would be taken for nothing."""
+    registry.faults.add(set_headers({"Content-Type": "application/json; charset=utf-8"}, kind="referrers"))
+    repository = await remote()
+    await repository.publish(attached(1))
+    assert [d.digest for d in await repository.referrers(SUBJECT.digest)] == [attached(1).digest]
+
+
+@pytest.mark.parametrize("body", [b'{"message": "not found"}', b"not json", b"[]"])
+async def test_any_other_json_is_not_an_answer(registry: FaultyRegistry, remote: Open, body: bytes) -> None:
+    """F3: the fallback tag counts."""
+    registry.faults.add(status(200, headers={"Content-Type": "application/json"}, body=body, kind="referrers"))
+    repository = await remote()
+    assert await repository.referrers(SUBJECT.digest) == ()
+    assert repository.origin.capabilities.referrers is False
+
+
+@pytest.mark.parametrize("code", ["NAME_UNKNOWN", "MANIFEST_UNKNOWN"])
+async def test_an_unknown_repository_or_subject_says_nothing_about_the_api(
+    registry: FaultyRegistry, remote: Open, code: str
+) -> None:
+    registry.faults.add(status(404, error=code, kind="referrers", times=1))
     repository = await remote("new")
     assert await repository.referrers(SUBJECT.digest) == ()
     assert repository.origin.capabilities.referrers is None
+
+
+async def test_a_registry_that_has_the_api_does_not_lose_it(registry: FaultyRegistry, remote: Open) -> None:
+    """F3: one odd answer does not hide what is attached to all other images."""
+    registry.faults.add(status(404, kind="referrers", nth=2))
+    repository = await remote()
+    await repository.publish(attached(1))
+    for _ in range(3):
+        found = await repository.referrers(SUBJECT.digest)
+    assert [d.digest for d in found] == [attached(1).digest]
 
 
 async def test_many_writers_of_one_tag_lose_nothing(registry: FaultyRegistry, remote: Open) -> None:
