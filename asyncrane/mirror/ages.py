@@ -28,8 +28,9 @@ _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 async def created(
     session: Session, repository: Repository, tags: Iterable[str], rule: TagRule
 ) -> Mapping[str, datetime]:
-    """When each image was made that the rest of ``rule`` lets through: of an index its first image counts; an image that
-    does not say is as old as can be.
+    """When each image was made that the rest of ``rule`` lets through; of an index its first image counts.
+
+    What does not say is as old as can be.
 
     :raises AsyncraneError: when one cannot be read: a guess could leave out an image, or delete one
     """

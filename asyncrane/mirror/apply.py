@@ -15,16 +15,17 @@ from asyncrane.engine.job import Job
 from asyncrane.engine.journal import Journal
 from asyncrane.engine.messages import JobAdded
 from asyncrane.engine.outcome import Outcome, Statistics
-from asyncrane.errors import AsyncraneError, Failure, JournalError
-from asyncrane.mirror.plan import Plan, to_do
-from asyncrane.mirror.prune import Deletion, Deleted, carry_out, deletions
+from asyncrane.errors import Failure, JournalError
+from asyncrane.mirror.plan import MirrorPlan, to_do
+from asyncrane.mirror.prune import Deleted, Deletion, carry_out, deletions, spared
 from asyncrane.mirror.running import Running
 from asyncrane.mirror.spec import MirrorSpec
-from asyncrane.mirror.wishes import Gathered, Selection, Unreadable, gather, prepare
-from asyncrane.oci.reference import Repository
+from asyncrane.mirror.wishes import Gathered, Unreadable, gather, prepare
 from asyncrane.session import Session
 
-_ASKED = re.compile(r"\b(?:GET|HEAD|POST|PATCH|PUT|DELETE) (https?://[^\s:]+(?::\d+)?[^\s:,]*)")
+_ASKED = re.compile(r"\b(?:GET|HEAD|POST|PATCH|PUT|DELETE) (https?://\S+?)[:,;]?(?:\s|$)")
+
+_UNREAD = "repositories could not be read"
 
 _SAMPLE = 1.0
 """Seconds between two looks at the counts, for the report."""
@@ -53,7 +54,7 @@ class Lost(msgspec.Struct, frozen=True):
         }
 
 
-class Report(msgspec.Struct, omit_defaults=False):
+class MirrorReport(msgspec.Struct, omit_defaults=False):
     """What a run did. ``status``: ``done``, ``failed`` (some images), ``stopped`` (``left`` images were not begun);
     ``images`` counts destinations by outcome, ``moved`` holds images whose source tag has moved since the plan.
     """
@@ -93,7 +94,7 @@ class Report(msgspec.Struct, omit_defaults=False):
         """What went wrong, in a few words."""
         parts = (
             (len(self.failures), "failed"),
-            (len(self.unreadable), "repositories could not be read"),
+            (len(self.unreadable), "repository could not be read" if len(self.unreadable) == 1 else _UNREAD),
             (sum(1 for deleted in self.deleted if deleted.failure), "not deleted"),
         )
         return ", ".join(f"{count} {words}" for count, words in parts if count)
@@ -124,7 +125,7 @@ class Campaign:
         self._before = 0
         self.run = 0
 
-    async def apply(self, spec: MirrorSpec, *, name: Path) -> Report:
+    async def apply(self, spec: MirrorSpec, *, name: Path) -> MirrorReport:
         """List, select and copy what ``spec`` means now, and prune where it says so.
 
         :raises InvalidMirrorSpec: when two rules give one destination tag different images
@@ -135,14 +136,14 @@ class Campaign:
         await self._begin("apply", jobs, name, gathered)
         return await self._carry_out(jobs, gathered)
 
-    async def apply_plan(self, plan: Plan) -> Report:
+    async def apply_plan(self, plan: MirrorPlan) -> MirrorReport:
         """Copy what ``plan`` pinned, whatever the tags name by now (G6), and delete what it lists."""
-        jobs = to_do(plan.images, self._session)
+        jobs = to_do(plan, self._session)
         gathered = Gathered(unreadable=list(plan.unreadable))
         await self._begin("apply", jobs, Path(plan.spec), gathered)
         return await self._carry_out(jobs, gathered, doomed=plan.deletions)
 
-    async def resume(self, run: int) -> Report:
+    async def resume(self, run: int) -> MirrorReport:
         """Do what run ``run`` has left: images that have not ended, and those it was stopped in.
 
         :raises JournalError: when there is no such run
@@ -155,7 +156,7 @@ class Campaign:
         self._journal.reopen(run)
         return await self._carry_out(jobs, _remembered(self._journal, run))
 
-    async def retry(self, run: int) -> Report:
+    async def retry(self, run: int) -> MirrorReport:
         """Do again, as a run of its own, the images of run ``run`` that failed.
 
         :raises JournalError: when there is no such run
@@ -183,7 +184,7 @@ class Campaign:
 
     async def _carry_out(
         self, jobs: Sequence[Job], gathered: Gathered, *, doomed: Sequence[Deletion] | None = None
-    ) -> Report:
+    ) -> MirrorReport:
         self._jobs = jobs
         running = Running(self._session, jobs, on_outcome=self._ended, until=self._until, keep=False)
         deleted: list[Deleted] = []
@@ -211,13 +212,8 @@ class Campaign:
     async def _prune(self, gathered: Gathered, doomed: Sequence[Deletion] | None) -> list[Deleted]:
         """Only where nothing went wrong: what failed to be copied, or listed, deletes nothing (H5)."""
         if doomed is None:
-            broken = {lost.destination.rpartition(":")[0] for lost in self._failures}
-            doomed = [
-                deletion
-                for deletion in await deletions(self._session, gathered.selections, gathered.unreadable)
-                if str(deletion.repository) not in broken
-            ]
-        return await carry_out(self._session, doomed)
+            doomed = await deletions(self._session, gathered)
+        return await carry_out(self._session, spared(doomed, (lost.destination for lost in self._failures)))
 
     async def _sample(self) -> None:
         while True:
@@ -230,8 +226,8 @@ class Campaign:
         if self.on_outcome is not None:
             self.on_outcome(outcome)
 
-    def _report(self, status: str, running: Running, gathered: Gathered, deleted: Sequence[Deleted]) -> Report:
-        return Report(
+    def _report(self, status: str, running: Running, gathered: Gathered, deleted: Sequence[Deleted]) -> MirrorReport:
+        return MirrorReport(
             run=self.run,
             status=status,
             seconds=round(time.time() - self._started, 3),

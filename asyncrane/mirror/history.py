@@ -26,9 +26,19 @@ from asyncrane.engine.messages import (
     Resolved,
     WriteManifest,
 )
-from asyncrane.engine.outcome import TargetOutcome
+from asyncrane.engine.outcome import Statistics, TargetOutcome
 from asyncrane.errors import InvalidDigest, JournalError
 from asyncrane.oci.digest import Digest
+
+_ENOUGH = 8 * 1024 * 1024
+"""Bytes that a run moves at the least before its rate says something."""
+
+
+class _Summary(msgspec.Struct, frozen=True):
+    """The part of a run's report that is looked at here."""
+
+    seconds: float
+    statistics: Statistics
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -63,6 +73,18 @@ def explain(journal: Journal, run: int, subject: str) -> Explanation:
     steps.sort(key=lambda step: step.at)
     told = tuple(line for image in images for line in _outcomes(image))
     return Explanation(subject, tuple(dict.fromkeys(steps)), told)
+
+
+def measured_rate(journal: Journal) -> int | None:
+    """Bytes a second that the last run reached which moved enough to tell; ``None``: there is none."""
+    for run in sorted(journal.runs(), key=lambda run: -run.id):
+        try:
+            told = msgspec.json.decode(run.summary, type=_Summary) if run.summary else None
+        except msgspec.DecodeError:
+            continue
+        if told is not None and told.seconds > 0 and told.statistics.bytes_read >= _ENOUGH:
+            return int(told.statistics.bytes_read / told.seconds)
+    return None
 
 
 def _needing(journal: Journal, run: int, digest: Digest) -> list[JobRecord]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -17,7 +17,7 @@ import msgspec
 
 from asyncrane._version import __version__
 from asyncrane.engine.job import Job, Overwrite, Target
-from asyncrane.engine.outcome import Outcome
+from asyncrane.engine.outcome import Outcome, Statistics
 from asyncrane.engine.planning import SiteCosts
 from asyncrane.errors import AsyncraneError, InvalidMirrorSpec
 from asyncrane.mirror.prune import Deletion, deletions
@@ -75,9 +75,10 @@ class PlannedImage(msgspec.Struct, frozen=True, omit_defaults=True):
         )
 
 
-class Plan(msgspec.Struct, omit_defaults=True):
+class MirrorPlan(msgspec.Struct, omit_defaults=True):
     """Everything that ``apply`` would do. ``spec`` is the path of the mirror file, ``registries`` the costs by host,
-    ``seconds`` about how long it will take, at ``rate`` bytes a second.
+    ``found`` blobs that destinations have, by repository; ``seconds`` is about how long it will take, at ``rate`` bytes
+    a second (0: unknown).
     """
 
     form: int
@@ -88,6 +89,7 @@ class Plan(msgspec.Struct, omit_defaults=True):
     registries: dict[str, SiteCosts]
     unreadable: tuple[Unreadable, ...] = ()
     deletions: tuple[Deletion, ...] = ()
+    found: dict[str, tuple[str, ...]] = {}
     referrers: int = 0
     bytes_read: int = 0
     bytes_written: int = 0
@@ -122,7 +124,7 @@ class Plan(msgspec.Struct, omit_defaults=True):
         return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
 
     @classmethod
-    def decode(cls, data: bytes, *, name: str) -> Plan:
+    def decode(cls, data: bytes, *, name: str) -> MirrorPlan:
         """Read a plan file.
 
         :raises InvalidMirrorSpec: when it is none, or one of another version
@@ -138,7 +140,7 @@ class Plan(msgspec.Struct, omit_defaults=True):
         return plan
 
 
-async def plan(session: Session, spec: MirrorSpec, *, name: Path, rate: float | None = None) -> Plan:
+async def mirror_plan(session: Session, spec: MirrorSpec, *, name: Path, rate: float | None = None) -> MirrorPlan:
     """Find out what ``spec`` means now. ``session`` must be one that plans only; ``rate`` is bytes a second to expect.
 
     :raises InvalidMirrorSpec: when two rules give one destination tag different images
@@ -150,16 +152,16 @@ async def plan(session: Session, spec: MirrorSpec, *, name: Path, rate: float | 
     running = Running(session, jobs)
     await running.run()
     images = [_image(wish, running.outcomes[job.id]) for wish, job in zip(gathered.wishes, jobs, strict=True)]
-    doomed = await deletions(session, gathered.selections, gathered.unreadable)
+    doomed = await deletions(session, gathered)
     elapsed = time.monotonic() - started
-    costs = session.costs
     statistics = session.statistics()
     asked = sum(sum(kinds.values()) for kinds in statistics.requests.values())
+    costs = _with_questions(session.costs, statistics)
     to_send = sum(sum(cost.requests.values()) for cost in costs.values())
     read = sum(cost.bytes_read for cost in costs.values())
     expected = rate or 0.0
     seconds = to_send / (asked / elapsed) if asked and elapsed else 0.0
-    return Plan(
+    return MirrorPlan(
         form=FORM,
         made=datetime.now(UTC).isoformat(timespec="seconds"),
         program=f"asyncrane {__version__}",
@@ -168,6 +170,7 @@ async def plan(session: Session, spec: MirrorSpec, *, name: Path, rate: float | 
         registries=costs,
         unreadable=tuple(gathered.unreadable),
         deletions=tuple(doomed),
+        found={str(place): tuple(map(str, digests)) for place, digests in session.found.items()},
         referrers=statistics.referrers_written,
         bytes_read=read,
         bytes_written=statistics.bytes_written,
@@ -176,6 +179,17 @@ async def plan(session: Session, spec: MirrorSpec, *, name: Path, rate: float | 
         seconds=round(max(seconds, read / expected if expected else 0.0), 1),
         rate=expected,
     )
+
+
+def _with_questions(costs: Mapping[str, SiteCosts], statistics: Statistics) -> dict[str, SiteCosts]:
+    """Applying asks what planning has asked, but for blobs: sending them answers that."""
+    whole: dict[str, SiteCosts] = {}
+    for registry in sorted({*costs, *statistics.requests}):
+        cost = costs.get(registry) or SiteCosts()
+        requests = Counter(cost.requests)
+        requests.update({kind: n for kind, n in statistics.requests.get(registry, {}).items() if kind != "HEAD blobs"})
+        whole[registry] = msgspec.structs.replace(cost, requests=dict(sorted(requests.items())))
+    return whole
 
 
 def _image(wish: Wish, outcome: Outcome) -> PlannedImage:
@@ -214,7 +228,11 @@ def _target(text: str) -> Target:
     return Target(place_of(reference.repository), reference.tag, reference.digest)
 
 
-def to_do(images: Iterable[PlannedImage], session: Session) -> list[Job]:
-    """The jobs of a plan."""
-    found = (image.job(session.next_id()) for image in images)
+def to_do(plan: MirrorPlan, session: Session) -> list[Job]:
+    """The jobs of a plan; the session hears what the plan found, so that the bytes are those that it counted."""
+    for repository, digests in plan.found.items():
+        place = place_of(Repository.parse(repository))
+        for digest in digests:
+            session.seen(place, Digest.parse(digest))
+    found = (image.job(session.next_id()) for image in plan.images)
     return [job for job in found if job is not None]

@@ -1,27 +1,44 @@
-"""Proof that a mirror is what its file says: every image compared, and what differs copied again where asked."""
+"""Proof that a mirror is what its file says: every image compared, what differs copied again where asked, and what was
+copied compared again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
+import anyio
 import msgspec
 
+from asyncrane.engine.job import Target
 from asyncrane.errors import Failure
-from asyncrane.mirror.running import Running
+from asyncrane.mirror.comparison import Ledger, Route, compare, width
+from asyncrane.mirror.crew import Crew
+from asyncrane.mirror.difference import Difference, Totals
+from asyncrane.mirror.prune import deletions
+from asyncrane.mirror.reading_back import Image
+from asyncrane.mirror.repair import Fault, mend
 from asyncrane.mirror.spec import MirrorSpec
-from asyncrane.mirror.verify import Difference, compare
-from asyncrane.mirror.wishes import Wish, gather, prepare
-from asyncrane.oci.platform import Platform
+from asyncrane.mirror.wishes import Gathered, Wish, gather
 from asyncrane.oci.reference import Repository
 from asyncrane.session import Session
 
+_DESTINATIONS = 8
+"""Repositories that are compared at the same time."""
+
+_ROUNDS = 3
+"""Repairs, one after the other: what is missing hides what is missing below it."""
+
 
 class Verdict(msgspec.Struct, frozen=True):
-    """How many images were compared, how many differences there were, were repaired, and are left."""
+    """How many images were compared, how many differences there were, and how many of these are proven to be gone;
+    ``failures`` is what repairs failed with.
+    """
 
     compared: int
     found: int
     repaired: int = 0
+    failures: tuple[Failure, ...] = ()
 
     @property
     def left(self) -> int:
@@ -29,18 +46,11 @@ class Verdict(msgspec.Struct, frozen=True):
         return self.found - self.repaired
 
 
-class _Group(msgspec.Struct):
-    """Images of one repository and the repository where they should be."""
-
-    source: Repository
-    destination: Repository
-    platforms: tuple[Platform, ...]
-    referrers: bool
-    tags: dict[str, str] = {}
-    wishes: dict[str, Wish] = {}
+_Group = dict[Route, dict[Image, tuple[Wish, Target]]]
+"""What is to be in one destination repository, by the way it gets there."""
 
 
-async def verify(
+async def mirror_verify(
     session: Session,
     spec: MirrorSpec,
     *,
@@ -49,68 +59,120 @@ async def verify(
     on_difference: Callable[[Difference], None],
 ) -> Verdict:
     """Compare everything that ``spec`` means now (G4). ``deep`` reads every manifest back and asks for every blob and
-    attachment; ``repair`` copies what is missing or differs, and that only.
+    attachment; ``repair`` copies what is missing or differs, and that only, and compares these images again. Tags that
+    nobody wants are differences where their rule prunes; they are not for a repair to delete.
 
     :raises InvalidMirrorSpec: when two rules give one destination tag different images
     """
-    gathered = await gather(session, spec)
-    for problem in gathered.unreadable:
-        on_difference(_unreadable(problem.repository, problem.failure))
-    compared, found = 0, len(gathered.unreadable)
-    broken: dict[str, Wish] = {}
-    for group in _groups(gathered.wishes):
-        before = len(broken)
+    proof = _Proof(session, await gather(session, spec), deep=deep, tell=on_difference)
+    await proof.look()
+    if repair:
+        await proof.repair()
+    return proof.verdict()
 
-        def note(difference: Difference, group: _Group = group) -> None:
-            on_difference(difference)
-            for wish in _concerned(group, difference):
-                broken[str(wish)] = wish
 
-        totals = await compare(
-            session,
-            group.source,
-            group.destination,
-            group.tags,
-            deep=deep,
-            platforms=group.platforms,
-            referrers=group.referrers,
-            sink=note,
+class _Proof:
+    """One verification."""
+
+    def __init__(self, session: Session, gathered: Gathered, *, deep: bool, tell: Callable[[Difference], None]) -> None:
+        self._session = session
+        self._gathered = gathered
+        self._deep = deep
+        self._tell = tell
+        self._compared = 0
+        self._open: set[tuple[str, ...]] = set()
+        self._faults: list[Fault] = []
+        self._gone = 0
+        self._failures: tuple[Failure, ...] = ()
+
+    async def look(self) -> None:
+        """Compare all there is."""
+        sources = list(self._gathered.unreadable)
+        for problem in sources:
+            self._found(Difference("unreadable", source=problem.repository, detail=problem.failure.message))
+        self._faults, totals = await self._compare(_grouped(self._gathered.wishes))
+        self._compared = totals.compared
+        for deletion in await deletions(self._session, self._gathered):
+            detail = deletion.refused or "the next run deletes it"
+            self._found(Difference("extra", destination=str(deletion), detail=detail))
+        for problem in self._gathered.unreadable[len(sources) :]:  # found out when looking for what to prune
+            self._found(Difference("unreadable", destination=problem.repository, detail=problem.failure.message))
+
+    async def repair(self) -> None:
+        """Mend, and look again at the images concerned, until nothing new turns up."""
+        faults = self._faults
+        for _ in range(_ROUNDS):
+            faults = [fault for fault in faults if fault.mend() is not None]
+            if not faults:
+                return
+            self._failures += await mend(self._session, faults, self._gathered.listings)
+            tried = {fault.difference.about for fault in faults}
+            left, _totals = await self._compare(_concerned(faults))
+            still = {fault.difference.about for fault in left}
+            self._open -= tried - still
+            self._gone += len(tried - still)
+            faults = [fault for fault in left if fault.difference.about not in tried]
+
+    def verdict(self) -> Verdict:
+        return Verdict(self._compared, len(self._open) + self._gone, self._gone, self._failures)
+
+    def _found(self, difference: Difference) -> None:
+        if difference.about not in self._open:
+            self._open.add(difference.about)
+            self._tell(difference)
+
+    async def _compare(self, groups: Mapping[Repository, _Group]) -> tuple[list[Fault], Totals]:
+        faults: list[Fault] = []
+        totals: list[Totals] = []
+        routes = [route for group in groups.values() for route in group]
+        hosts = {repository.registry for route in routes for repository in (route.source, route.destination)}
+        limiter = anyio.CapacityLimiter(width(self._session, hosts))
+
+        async def one(group: _Group) -> None:
+            ledger = Ledger(limiter)
+            for route, images in group.items():
+                totals.append(await self._along(route, images, ledger, faults))
+
+        errands = (partial(one, group) for group in groups.values())
+        await Crew(errands, size=_DESTINATIONS, limiter=anyio.CapacityLimiter(_DESTINATIONS)).run()
+        return faults, sum(totals, Totals())
+
+    async def _along(
+        self, route: Route, images: Mapping[Image, tuple[Wish, Target]], ledger: Ledger, faults: list[Fault]
+    ) -> Totals:
+        def sink(difference: Difference, image: Image) -> None:
+            faults.append(Fault(difference, *images[image]))
+            self._found(difference)
+
+        return await compare(
+            self._session,
+            route,
+            images,
+            deep=self._deep,
+            listing=self._gathered.listings.get(route.source),
+            ledger=ledger,
+            sink=sink,
         )
-        compared += totals.compared
-        found += max(totals.differences, len(broken) - before)
-    repaired = found if repair and broken and await _repair(session, list(broken.values())) else 0
-    return Verdict(compared, found, repaired)
 
 
-async def _repair(session: Session, wishes: list[Wish]) -> bool:
-    """Copy them again, tags that are right included: what is broken may be below."""
-    jobs = [msgspec.structs.replace(wish, overwrite="always").job(session.next_id()) for wish in wishes]
-    await prepare(session, jobs, {})
-    running = Running(session, jobs)
-    await running.run()
-    return not running.failed
-
-
-def _groups(wishes: list[Wish]) -> list[_Group]:
-    found: dict[tuple[Repository, Repository, tuple[Platform, ...]], _Group] = {}
+def _grouped(wishes: Iterable[Wish]) -> dict[Repository, _Group]:
+    found: dict[Repository, _Group] = {}
     for wish in wishes:
         for target in wish.targets:
-            destination = Repository(target.place.site.name, target.place.repository)
-            key = (wish.source, destination, wish.platforms)
-            group = found.setdefault(key, _Group(*key, wish.referrers))
-            name = wish.tag if wish.digest is None and wish.tag else str(wish.digest)
-            group.tags[name] = target.tag or str(target.digest or wish.digest)
-            group.wishes[name] = wish
-    return list(found.values())
+            _put(found, wish, target)
+    return found
 
 
-def _concerned(group: _Group, difference: Difference) -> list[Wish]:
-    """The images a difference is about; of one that no name leads to, all of the repository."""
-    for name, wish in group.wishes.items():
-        if difference.source.endswith((f":{name}", f"@{name}")):
-            return [wish]
-    return list(group.wishes.values())
+def _concerned(faults: Iterable[Fault]) -> dict[Repository, _Group]:
+    """The images that something was wrong with."""
+    found: dict[Repository, _Group] = {}
+    for fault in faults:
+        _put(found, fault.wish, fault.target)
+    return found
 
 
-def _unreadable(repository: str, failure: Failure) -> Difference:
-    return Difference(kind="unreadable", source=repository, destination="", detail=failure.message)
+def _put(groups: dict[Repository, _Group], wish: Wish, target: Target) -> None:
+    destination = Repository(target.place.site.name, target.place.repository)
+    route = Route(wish.source, destination, wish.platforms, wish.referrers, wish.nondistributable)
+    image = Image(str(wish.digest or wish.tag or "latest"), target.tag or str(target.digest or ""))
+    groups.setdefault(destination, {}).setdefault(route, {})[image] = (wish, target)

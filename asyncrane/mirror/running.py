@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Protocol
 
 import anyio
 import anyio.lowlevel
@@ -13,14 +14,27 @@ import anyio.lowlevel
 from asyncrane.engine.job import Job
 from asyncrane.engine.outcome import Outcome, TargetOutcome
 from asyncrane.errors import Failure
-from asyncrane.session import Session
 
 WINDOW = 1024
 """Jobs that are open at a time: memory stays what it is for a million of them."""
 
+UNTIL_WINDOW = 64
+"""The same where a time is set: what is open by then is finished, so it should not be much."""
+
+TRIAL = 16
+"""Jobs that are open at a time between registries that have let none through yet."""
+
 _AT_ONCE = frozenset({"CredentialError", "JournalError"})
 _REFUSALS = 3
 """Images that a registry refuses with 401, and none that it lets through, before that is taken for an answer."""
+
+
+class Engine(Protocol):
+    """A session, or an engine without one."""
+
+    def add(self, job: Job, done: Callable[[Outcome], None], /) -> None:
+        """Start ``job`` and return; ``done`` is called with what became of it."""
+        ...
 
 
 class Running:
@@ -31,19 +45,21 @@ class Running:
 
     def __init__(
         self,
-        session: Session,
+        engine: Engine,
         jobs: Sequence[Job],
         *,
         on_outcome: Callable[[Job, Outcome], None] | None = None,
         until: float | None = None,
         keep: bool = True,
     ) -> None:
-        self._session = session
+        self._engine = engine
         self._jobs = jobs
         self._on_outcome = on_outcome
         self._until = until
+        self._window = WINDOW if until is None else UNTIL_WINDOW
         self._keep = keep
         self._open = 0
+        self._trying: Counter[tuple[str, ...]] = Counter()
         self._moved = anyio.Event()
         self._refused: Counter[tuple[str, ...]] = Counter()
         self._accepted: set[tuple[str, ...]] = set()
@@ -58,20 +74,26 @@ class Running:
     async def run(self) -> None:
         """Until every job has ended, or was not begun for one of the reasons above."""
         for at, job in enumerate(self._jobs):
-            while self._open >= WINDOW:
+            registries = _registries(job)
+            while self._open >= self._window or self._is_on_trial(registries):
                 await self._wait()
             if self.fatal is not None or (self._until is not None and time.time() >= self._until):
                 self.left = len(self._jobs) - at
                 break
-            if (failure := self._hopeless.get(_registries(job))) is not None:
+            if (failure := self._hopeless.get(registries)) is not None:
                 self._not_tried(job, failure)
                 continue
             self._open += 1
-            self._session.add(job, partial(self._done, job))
+            self._trying[registries] += 1
+            self._engine.add(job, partial(self._done, job))
             if at % 64 == 63:
                 await anyio.lowlevel.checkpoint()
         while self._open:
             await self._wait()
+
+    def _is_on_trial(self, registries: tuple[str, ...]) -> bool:
+        """Whether nobody knows yet if these registries let us in, and enough ask already."""
+        return registries not in self._accepted and self._trying[registries] >= TRIAL
 
     async def _wait(self) -> None:
         self._moved = anyio.Event()
@@ -79,6 +101,7 @@ class Running:
 
     def _done(self, job: Job, outcome: Outcome) -> None:
         self._open -= 1
+        self._trying[_registries(job)] -= 1
         self._moved.set()
         self._learn(job, outcome.failure)
         self._count(job, outcome)

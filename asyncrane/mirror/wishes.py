@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 
 import anyio
@@ -77,6 +78,7 @@ class Selection(msgspec.Struct, frozen=True):
 class Gathered(msgspec.Struct):
     """Everything that a file means at this moment; ``listings`` holds all tags of the sources that were listed."""
 
+    rules: tuple[Rule, ...] = ()
     wishes: list[Wish] = []
     selections: list[Selection] = []
     unreadable: list[Unreadable] = []
@@ -88,7 +90,28 @@ async def gather(session: Session, spec: MirrorSpec) -> Gathered:
 
     :raises InvalidMirrorSpec: when two rules give one destination tag different images (H2)
     """
-    found = Gathered()
+    found, error = Gathered(), None
+    async with anyio.create_task_group() as tasks:
+        for registry in {template.registry for rule in spec.rules for template in rule.to} - {"{registry}"}:
+            tasks.start_soon(_greet, session, registry)
+        try:
+            found = await _gather(session, spec)
+        except AsyncraneError as exc:
+            error = exc  # raised below: in here it would become a group
+        tasks.cancel_scope.cancel()
+    if error is not None:
+        raise error
+    return found
+
+
+async def _greet(session: Session, registry: str) -> None:
+    """Find out how a destination is spoken to while sources are being listed."""
+    with contextlib.suppress(AsyncraneError):  # who needs it will hear of it
+        await session.origin(registry, writing=True).base()
+
+
+async def _gather(session: Session, spec: MirrorSpec) -> Gathered:
+    found = Gathered(rules=tuple(spec.rules))
     limiter = anyio.CapacityLimiter(min(LISTINGS, session.jobs or LISTINGS))
     rules: list[tuple[Rule, Repository, Mapping[str, str]]] = []
     for rule in spec.rules:
@@ -177,10 +200,13 @@ async def _of_repository(
             found.unreadable.append(Unreadable(str(repository), Failure.of(exc)))
             return
     chosen = choose(tags, rule.tags, created=created)
+    try:
+        wanted = [(tag, tuple(_targets(rule, repository, tag, None, groups))) for tag in chosen]
+    except InvalidMirrorSpec as exc:  # a name that is too long, of this repository only
+        found.unreadable.append(Unreadable(str(repository), Failure.of(exc)))
+        return
     found.selections.append(Selection(rule, repository, groups, frozenset(chosen)))
-    for tag in chosen:
-        targets = tuple(_targets(rule, repository, tag, None, groups))
-        wishes.append(_wish(rule, repository, targets, tag, None))
+    wishes += [_wish(rule, repository, targets, tag, None) for tag, targets in wanted]
 
 
 def _single(rule: Rule, image: Reference) -> Wish:

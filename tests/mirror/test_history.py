@@ -1,0 +1,124 @@
+"""What happened in a run, and taking it back."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+
+from asyncrane import Explanation, Journal, JournalError, Restored, Session, explain, rollback
+from asyncrane.oci.digest import Digest
+from asyncrane.testing import faults
+from tests.mirror.runs import Mirror, fleet
+from tests.promises.images import image, noise, put, tags
+
+TREE = "{from: 'A/team/**', to: ['B/copy/{path}']}"
+
+
+def told(mirror: Mirror, run: int, subject: str) -> Explanation:
+    with contextlib.closing(Journal.read(mirror.journal)) as journal:
+        return explain(journal, run, subject)
+
+
+async def taken_back(mirror: Mirror, run: int, *, delete_created: bool = False) -> list[Restored]:
+    with contextlib.closing(Journal.open(mirror.journal)) as journal:
+        async with Session() as session:
+            return await rollback(session, journal, run, delete_created=delete_created)
+
+
+async def test_a_blob_says_where_it_came_from_where_it_went_and_for_whom(mirror: Mirror) -> None:
+    shared = noise("shared", 5000)
+    put(mirror.source, "team/one", image("one", [shared]), "v1")
+    put(mirror.source, "team/two", image("two", [shared]), "v1")
+    mirror.rules(TREE)
+    run = (await mirror.apply()).run
+    story = told(mirror, run, str(Digest.of(shared)))
+    text = "\n".join(step.text for step in story.steps)
+    assert "reading 5000 bytes from" in text
+    assert ": sent" in text
+    assert "mounted: no bytes sent" in text
+    assert [step.at for step in story.steps] == sorted(step.at for step in story.steps)
+    assert sorted(line.partition(" -> ")[0].partition("/")[2] for line in story.images) == [
+        "team/one:v1",
+        "team/two:v1",
+    ]
+
+
+async def test_a_tag_says_what_it_named_and_what_became_of_it(mirror: Mirror) -> None:
+    old = image("old", [noise(1, 100)])
+    put(mirror.destination, "copy/team/app", old, "v1")
+    put(mirror.source, "team/app", image("new", [noise(2, 100)]), "v1")
+    mirror.rules(TREE)
+    run = (await mirror.apply()).run
+    for subject in (f"{mirror.destination.address}/copy/team/app:v1", "team/app:v1"):
+        story = told(mirror, run, subject)
+        text = "\n".join(step.text for step in story.steps)
+        assert f"it has {old.digest}" in text
+        assert "writing sha256:" in text
+        assert any(f"copied (before: {old.digest})" in line for line in story.images)
+
+
+async def test_a_failure_says_what_was_tried(mirror: Mirror) -> None:
+    sample = image("broken", [noise(1, 5000)])
+    put(mirror.source, "team/app", sample, "v1")
+    layer = sample.manifest.blobs()[0].digest
+    mirror.source.storage.unlink("team/app", layer)
+    mirror.rules(TREE)
+    run = (await mirror.apply()).run
+    story = told(mirror, run, str(layer))
+    assert any("failed: " in step.text and "404" in step.text for step in story.steps)
+    assert told(mirror, run, "team/app:v1").images[0].startswith(f"{mirror.source.address}/team/app:v1 -> ")
+
+
+async def test_what_is_not_in_the_run_is_an_error_that_says_so(mirror: Mirror) -> None:
+    fleet(mirror.source, repositories=1, versions=1)
+    mirror.rules(TREE)
+    run = (await mirror.apply()).run
+    with pytest.raises(JournalError, match=r"^run 1: nothing about no/such:tag$"):
+        told(mirror, run, "no/such:tag")
+    with pytest.raises(JournalError, match="7"):
+        told(mirror, 7, "team/app0:v0")
+
+
+async def test_a_run_is_taken_back_tag_by_tag(mirror: Mirror) -> None:
+    """Moved tags name again what they named; new ones stay unless asked; what somebody moved since is theirs."""
+    before, after, later = (image(name, [noise(name, 100)]) for name in ("before", "after", "later"))
+    for name in ("moved", "since", "same"):
+        put(mirror.destination, f"copy/team/{name}", before, "v1")
+        put(mirror.source, f"team/{name}", before if name == "same" else after, "v1")
+    put(mirror.source, "team/new", after, "v1")
+    mirror.rules(TREE)
+    run = (await mirror.apply()).run
+    put(mirror.destination, "copy/team/since", later, "v1")
+    done = {one.destination.partition("/")[2]: one for one in await taken_back(mirror, run)}
+    assert {name: one.fate for name, one in done.items()} == {
+        "copy/team/moved:v1": "restored",
+        "copy/team/since:v1": "moved-since",
+        "copy/team/new:v1": "kept",
+    }
+    assert tags(mirror.destination) == {
+        "copy/team/moved:v1": str(before.digest),
+        "copy/team/since:v1": str(later.digest),
+        "copy/team/new:v1": str(after.digest),
+        "copy/team/same:v1": str(before.digest),
+    }
+    again = await taken_back(mirror, run, delete_created=True)
+    assert {one.destination.partition("/")[2]: one.fate for one in again} == {
+        "copy/team/moved:v1": "restored",
+        "copy/team/since:v1": "moved-since",
+        "copy/team/new:v1": "deleted",
+    }
+    assert "copy/team/new:v1" not in tags(mirror.destination)
+
+
+async def test_a_tag_that_cannot_be_put_back_is_reported_and_the_others_are(mirror: Mirror) -> None:
+    for name in ("a", "b"):
+        put(mirror.destination, f"copy/team/{name}", image("before", [noise(1, 100)]), "v1")
+        put(mirror.source, f"team/{name}", image("after", [noise(2, 100)]), "v1")
+    mirror.rules(TREE)
+    run = (await mirror.apply()).run
+    mirror.destination.faults.add(faults.status(403, error="DENIED", kind="manifest-put", path="/team/a/"))
+    done = {one.destination.partition("/")[2]: one for one in await taken_back(mirror, run)}
+    assert (done["copy/team/a:v1"].fate, done["copy/team/b:v1"].fate) == ("failed", "restored")
+    assert done["copy/team/a:v1"].failure is not None
+    assert done["copy/team/a:v1"].failure.kind == "Denied"
