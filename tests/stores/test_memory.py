@@ -8,7 +8,7 @@ from asyncrane.abc import Lister, Sink, Source
 from asyncrane.errors import DigestMismatch, NotFound, RegistryError
 from asyncrane.oci.manifest import Manifest
 from asyncrane.stores.memory import MemoryStore
-from asyncrane.testing.checks import check_sink, check_source
+from asyncrane.testing.checks import check_sink, check_sink_index, check_source
 from asyncrane.testing.images import random_image, random_index
 
 
@@ -19,6 +19,7 @@ async def test_it_passes_the_conformance_suites() -> None:
     assert isinstance(store, Lister)
     await check_sink(store, sibling=store.sibling("b"))
     await check_source(store.sibling("b"), tag="checked", manifest=await store.manifest("checked"))
+    await check_sink_index(store)
 
 
 async def test_an_index_can_be_stored_and_read_back() -> None:
