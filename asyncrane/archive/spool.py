@@ -1,0 +1,83 @@
+"""Bytes of unknown number kept in a temporary file without a name, so that nothing is left however the process ends."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Self
+
+import anyio.to_thread
+
+from asyncrane.abc import Stream
+from asyncrane.errors import AsyncraneError
+
+_CHUNK = 1024 * 1024
+
+
+class Spool:
+    """A temporary file (in ``TMPDIR``) that is written once and then read by many: ``with Spool() as spool``.
+
+    :raises AsyncraneError: when it cannot be made, or written for want of room
+    """
+
+    def __init__(self) -> None:
+        self.size = 0
+        try:
+            self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  (closed by close)
+        except OSError as exc:
+            raise not_written(exc) from exc
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def write(self, data: bytes) -> None:
+        """Add ``data``. For use in a thread."""
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as exc:
+            raise not_written(exc) from exc
+        self.size += len(data)
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Up to ``size`` bytes from ``offset`` on, none at the end. For use in a thread; any number may at once."""
+        return os.pread(self._file.fileno(), size, offset)
+
+    def read(self, start: int) -> Stream:
+        """All bytes from ``start`` on: a :data:`~asyncrane.abc.Reader`."""
+        return self._opened(start)
+
+    @asynccontextmanager
+    async def _opened(self, start: int) -> AsyncIterator[AsyncIterator[bytes]]:
+        yield self._chunks(start)
+
+    async def _chunks(self, start: int) -> AsyncIterator[bytes]:
+        while chunk := await anyio.to_thread.run_sync(self.read_at, start, _CHUNK):
+            yield chunk
+            start += len(chunk)
+
+    def fileno(self) -> int:
+        """The file's descriptor, for those that read files."""
+        return self._file.fileno()
+
+    def close(self) -> None:
+        """Give the room back; what is closed twice stays closed."""
+        self._file.close()
+
+    def __repr__(self) -> str:
+        return f"Spool({self.size} bytes{', closed' if self._file.closed else ''})"
+
+
+def not_written(error: OSError) -> AsyncraneError:
+    """The error for a temporary file that could not be made or written."""
+    where = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108  (only said)
+    return AsyncraneError(f"cannot write a temporary file in {where}: {error.strerror or error}")
