@@ -4,25 +4,31 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import cast
 
 import anyio
 import msgspec
 
-from asyncrane.abc import Place, Site
+from asyncrane.abc import Lister, Place, Sink
 from asyncrane.engine.job import Job, Target
 from asyncrane.engine.outcome import Outcome, TargetOutcome
 from asyncrane.errors import AsyncraneError, Failure, InvalidReference, TagExists
 from asyncrane.oci.digest import Digest
 from asyncrane.oci.platform import Platform
-from asyncrane.oci.reference import Reference, Repository, is_bare_registry
+from asyncrane.oci.reference import Reference, check_tag
+from asyncrane.operations.places import Places, place_of
 from asyncrane.session import Session
+from asyncrane.stores.locate import Location, parse_location, parse_repository, refuse_registry
+from asyncrane.stores.remote import Remote
 
 LISTINGS = 8
 """Repositories whose tags are listed at the same time."""
 
 
 class Pair(msgspec.Struct, frozen=True):
-    """What to copy and where to: image references, or repositories where all tags are meant."""
+    """What to copy and where to: images (:func:`~asyncrane.stores.locate.parse_location`), or repositories, layouts
+    and archives where all tags are meant.
+    """
 
     source: str
     destinations: tuple[str, ...]
@@ -32,6 +38,7 @@ class _Wishes(msgspec.Struct, frozen=True):
     platforms: tuple[Platform, ...] = ()
     clobber: bool = True
     nondistributable: bool = False
+    referrers: bool = False
 
 
 async def copy(
@@ -41,18 +48,24 @@ async def copy(
     platforms: Sequence[Platform] = (),
     clobber: bool = True,
     nondistributable: bool = False,
+    referrers: bool = False,
 ) -> Outcome:
     """Copy the image ``source`` to every destination, reading it once.
 
     An index is copied whole and unchanged unless ``platforms`` says which parts: one gives that image, several an
-    index of these. ``nondistributable`` copies layers that are normally left where their ``urls`` point.
+    index of these. ``nondistributable`` copies layers that are normally left where their ``urls`` point, ``referrers``
+    what is attached (signatures, SBOMs).
 
-    :raises InvalidReference: when a name is not an image reference
+    :raises InvalidReference: when a name is not an image's, or a file may mean several images
     :raises TagExists: when not ``clobber`` and a destination tag names something else
     :raises AsyncraneError: the first destination's failure; the others have been tried
     """
-    wishes = _Wishes(tuple(platforms), clobber, nondistributable)
-    outcome = await session.submit(_job(session, source, destinations, wishes))
+    wishes = _Wishes(tuple(platforms), clobber, nondistributable, referrers)
+    wanted = _Wanted.parse(source, destinations)
+    async with Places(session) as places:
+        job = await wanted.job(session, places, wishes)
+        outcome = await session.submit(job)
+        places.tell(job, outcome)
     if outcome.failure is not None:
         raise outcome.failure.error()
     for target in outcome.targets:
@@ -69,6 +82,7 @@ async def copy_all(
     platforms: Sequence[Platform] = (),
     clobber: bool = True,
     nondistributable: bool = False,
+    referrers: bool = False,
     on_outcome: Callable[[Outcome], None] | None = None,
 ) -> list[Outcome]:
     """Copy every pair in one run: what they share is moved once. With ``all_tags`` pairs are repositories.
@@ -77,29 +91,47 @@ async def copy_all(
 
     :raises InvalidReference: when a name cannot be used, before anything is copied
     """
-    collected = _Collected(on_outcome, hold=all_tags and session.jobs is not None)
-    wishes = _Wishes(tuple(platforms), clobber, nondistributable)
-    if not all_tags:
-        jobs = [_job(session, pair.source, pair.destinations, wishes) for pair in pairs]
-        for job in jobs:
-            collected.add(session, job)
-    else:
-        trees = [(_repository(p.source), tuple(_repository(d) for d in p.destinations)) for p in pairs]
-        listings = _Listings(session.jobs)
-        async with anyio.create_task_group() as tasks:
-            for source, destinations in trees:
-                tree = _Tree(session, source, destinations, wishes)
-                tasks.start_soon(tree.submit, collected, listings)
-    collected.release(session)
-    await collected.wait()
+    wishes = _Wishes(tuple(platforms), clobber, nondistributable, referrers)
+    async with Places(session) as places:
+        collected = _Collected(places, on_outcome, hold=all_tags and session.jobs is not None)
+        if not all_tags:
+            wanted = [_Wanted.parse(pair.source, pair.destinations) for pair in pairs]
+            for job in [await one.job(session, places, wishes) for one in wanted]:
+                collected.add(session, job)
+        else:
+            trees = [(_repository(p.source), tuple(_repository(d) for d in p.destinations)) for p in pairs]
+            await _submit_trees(session, places, trees, collected, wishes)
+        collected.release(session)
+        await collected.wait()
     return collected.outcomes
+
+
+class _Wanted(msgspec.Struct, frozen=True):
+    """One copy, in words that have been checked."""
+
+    source: Location
+    destinations: tuple[Location, ...]
+
+    @classmethod
+    def parse(cls, source: str, destinations: Sequence[str]) -> _Wanted:
+        if not destinations:
+            raise InvalidReference("a copy needs at least one destination")
+        for text in destinations:
+            refuse_registry(text)
+        return cls(parse_location(source), tuple(parse_location(text) for text in destinations))
+
+    async def job(self, session: Session, places: Places, wishes: _Wishes) -> Job:
+        source = await places.source(self.source)
+        targets = tuple([await places.target(destination) for destination in self.destinations])
+        return _make(session, source.place, targets, wishes, tag=source.tag, digest=source.digest)
 
 
 class _Collected:
     """Outcomes as they come, until there is one for every job."""
 
-    def __init__(self, on_outcome: Callable[[Outcome], None] | None, *, hold: bool) -> None:
+    def __init__(self, places: Places, on_outcome: Callable[[Outcome], None] | None, *, hold: bool) -> None:
         self.outcomes: list[Outcome] = []
+        self._places = places
         self._on_outcome = on_outcome
         self._hold = hold
         self._held: list[Job] = []
@@ -111,7 +143,7 @@ class _Collected:
             self._held.append(job)
             return
         self._open += 1
-        session.add(job, self._done)
+        session.add(job, lambda outcome: self._done(job, outcome))
 
     def release(self, session: Session) -> None:
         """Start what was held."""
@@ -120,8 +152,9 @@ class _Collected:
         for job in held:
             self.add(session, job)
 
-    def _done(self, outcome: Outcome) -> None:
+    def _done(self, job: Job, outcome: Outcome) -> None:
         self._open -= 1
+        self._places.tell(job, outcome)
         self.put(outcome)
         if not self._open:
             self._none_open.set()
@@ -156,38 +189,66 @@ class _Listings:
         return self._registries.setdefault(registry, anyio.CapacityLimiter(self._jobs))
 
 
+async def _submit_trees(
+    session: Session,
+    places: Places,
+    trees: Sequence[tuple[Location, tuple[Location, ...]]],
+    collected: _Collected,
+    wishes: _Wishes,
+) -> None:
+    """Make a job of every tag of every tree. What is in files is opened first, by this task, which closes it."""
+    opened = []
+    for source, destinations in trees:
+        lister = await places.store(source)
+        targets = [await places.store(destination, writing=True) for destination in destinations]
+        opened.append(_Tree(session, source, lister, destinations, targets, wishes))
+    listings = _Listings(session.jobs)
+    async with anyio.create_task_group() as tasks:
+        for tree in opened:
+            tasks.start_soon(tree.submit, collected, listings)
+
+
 class _Tree:
-    """One repository with all its tags."""
+    """One repository with all its tags, or all that is in a layout or archive."""
 
     def __init__(
-        self, session: Session, source: Repository, destinations: tuple[Repository, ...], wishes: _Wishes
+        self,
+        session: Session,
+        source: Location,
+        lister: Lister,
+        destinations: Sequence[Location],
+        stores: Sequence[Sink],
+        wishes: _Wishes,
     ) -> None:
         self._session = session
         self._source = source
-        self._destinations = destinations
+        self._place = place_of(source.repository) if source.kind == "registry" else cast("Sink", lister).place
+        self._lister = lister
+        self._destinations = tuple(zip(destinations, stores, strict=True))
         self._wishes = wishes
+        self._names: dict[str, str] = {}
 
     async def submit(self, collected: _Collected, listings: _Listings) -> None:
         """Make a job of every tag as the listing comes in, once it is known what the destinations have."""
         try:
             async with listings.repositories:
-                tags = self._session.remote(self._source).tags()
+                tags = self._lister.tags()
                 first: list[str] = []
                 async with anyio.create_task_group() as tasks:
-                    for destination in self._destinations:
-                        tasks.start_soon(self._look, destination, listings)
-                    async with listings.of(self._source.registry):
+                    for destination, store in self._destinations:
+                        if destination.kind == "registry":
+                            tasks.start_soon(self._look, store, listings)
+                    async with listings.of(self._place.site.name):
                         failure = await self._first(tags, first)
                 if failure is not None:
                     raise failure
                 for tag in first:
-                    collected.add(self._session, self._job(tag))
-                async with listings.of(self._source.registry):
+                    self._add(tag, collected)
+                async with listings.of(self._place.site.name):
                     async for tag in tags:
-                        collected.add(self._session, self._job(tag))
+                        self._add(tag, collected)
         except AsyncraneError as exc:
-            lost = tuple(TargetOutcome(str(d), "failed", Failure.of(exc)) for d in self._destinations)
-            collected.put(Outcome(str(self._source), targets=lost))
+            collected.put(self._lost(str(self._source), exc))
 
     @staticmethod
     async def _first(tags: AsyncIterator[str], first: list[str]) -> AsyncraneError | None:
@@ -200,30 +261,43 @@ class _Tree:
             return exc
         return None
 
-    async def _look(self, destination: Repository, listings: _Listings) -> None:
+    async def _look(self, store: Sink, listings: _Listings) -> None:
         """One page of the destination's tags spares asking for each; without it each is asked for, and it is those
         questions that fail where nobody answers: no other destination and no other repository has to suffer.
         """
-        repository = self._session.remote(destination, writing=True)
+        if not isinstance(store, Remote):
+            return
         try:
-            async with listings.of(destination.registry):
-                page = await repository.tags_page(writing=True)  # one token for this and for the writes that follow
+            async with listings.of(store.place.site.name):
+                page = await store.tags_page(writing=True)  # one token for this and for the writes that follow
         except AsyncraneError:
             return
         tags, complete = page if page is not None else (None, True)
-        self._session.listed(_place(destination), tuple(tags) if tags is not None else None, complete=complete)
+        self._session.listed(store.place, tuple(tags) if tags is not None else None, complete=complete)
 
-    def _job(self, tag: str) -> Job:
-        targets = tuple(Target(_place(destination), tag) for destination in self._destinations)
-        return _make(self._session, _place(self._source), targets, self._wishes, tag=tag)
+    def _add(self, tag: str, collected: _Collected) -> None:
+        try:
+            targets = tuple(Target(store.place, self._tag(tag, there)) for there, store in self._destinations)
+        except AsyncraneError as exc:
+            collected.put(self._lost(str(self._source.named(tag)), exc))
+        else:
+            collected.add(self._session, _make(self._session, self._place, targets, self._wishes, tag=tag))
 
+    def _tag(self, name: str, destination: Location) -> str:
+        """What the image is called there: in a registry a whole reference, as files may have it, is no tag.
 
-def _job(session: Session, source: str, destinations: Sequence[str], wishes: _Wishes) -> Job:
-    wanted = Reference.parse(source)
-    targets = tuple(_target(text) for text in destinations)
-    if not targets:
-        raise InvalidReference("a copy needs at least one destination")
-    return _make(session, _place(wanted.repository), targets, wishes, tag=wanted.tag, digest=wanted.digest)
+        :raises InvalidReference: when it has none, or one that another image has
+        """
+        if destination.kind != "registry" or self._source.kind == "registry":
+            return name
+        tag = check_tag(Reference.parse(name).tag or "") if ":" in name or "/" in name else check_tag(name)
+        if self._names.setdefault(tag, name) != name:
+            raise InvalidReference(f"{name} and {self._names[tag]} would both be {destination.named(tag)}")
+        return tag
+
+    def _lost(self, source: str, error: AsyncraneError) -> Outcome:
+        failure = Failure.of(error)
+        return Outcome(source, targets=tuple(TargetOutcome(str(d), "failed", failure) for d, _ in self._destinations))
 
 
 def _make(
@@ -244,24 +318,10 @@ def _make(
         platforms=wishes.platforms,
         overwrite="if-different" if wishes.clobber else "if-missing",
         nondistributable=wishes.nondistributable,
+        referrers=wishes.referrers,
     )
 
 
-def _target(text: str) -> Target:
-    _refuse_bare(text)
-    reference = Reference.parse(text)
-    return Target(_place(reference.repository), reference.tag, reference.digest)
-
-
-def _repository(text: str) -> Repository:
-    _refuse_bare(text)
-    return Repository.parse(text)
-
-
-def _refuse_bare(text: str) -> None:
-    if is_bare_registry(text):
-        raise InvalidReference(f"{text!r} is a registry without a repository (expected {text.rstrip('/')}/NAME)")
-
-
-def _place(repository: Repository) -> Place:
-    return Place(Site(repository.registry, mounts=True), repository.path)
+def _repository(text: str) -> Location:
+    refuse_registry(text)
+    return parse_repository(text)

@@ -13,9 +13,10 @@ from asyncrane.errors import DigestMismatch, InvalidReference, SizeMismatch, Uns
 from asyncrane.oci.descriptor import Descriptor
 from asyncrane.oci.manifest import Manifest
 from asyncrane.oci.platform import Platform
-from asyncrane.oci.reference import Reference
 from asyncrane.oci.select import pick
+from asyncrane.operations.places import Found, located
 from asyncrane.session import Session
+from asyncrane.stores.locate import Location, parse_location
 
 DEFAULT_PLATFORM = Platform("linux", "amd64")
 """The image of an index that is meant when one is needed and none was named, as in crane."""
@@ -24,9 +25,9 @@ _LARGEST_CONFIG = 64 * 1024 * 1024
 
 
 class Image(msgspec.Struct, frozen=True):
-    """One image of a registry: what it was asked for as, its manifest, and the bytes of its config."""
+    """One image: what it was asked for as, its manifest, and the bytes of its config."""
 
-    reference: Reference
+    reference: Location
     manifest: Manifest
     config: bytes
 
@@ -48,16 +49,16 @@ class Image(msgspec.Struct, frozen=True):
 
 
 async def resolve(session: Session, image: str, *, platform: Platform | None = None) -> Descriptor:
-    """What ``image`` names, or the image for ``platform`` in it.
+    """What ``image`` names, wherever it is, or the image for ``platform`` in it.
 
     :raises InvalidPlatform: when it has none for ``platform``
     :raises NotFound: when it names nothing
     """
-    reference = Reference.parse(image)
-    source = session.remote(reference.repository)
-    if platform is not None:
-        return (await _chosen(source, reference, platform)).descriptor
-    return await source.resolve(reference.identifier)
+    async with located(session, image) as found:
+        source = session.source(found.place)
+        if platform is not None:
+            return (await _chosen(source, found, platform)).descriptor
+        return await source.resolve(found.identifier)
 
 
 async def manifest(session: Session, image: str, *, platform: Platform | None = None) -> Manifest:
@@ -66,11 +67,11 @@ async def manifest(session: Session, image: str, *, platform: Platform | None = 
     :raises InvalidPlatform: when it has none for ``platform``
     :raises NotFound: when it names nothing
     """
-    reference = Reference.parse(image)
-    source = session.remote(reference.repository)
-    if platform is None:
-        return await source.manifest(reference.identifier)
-    return await _chosen(source, reference, platform)
+    async with located(session, image) as found:
+        source = session.source(found.place)
+        if platform is None:
+            return await source.manifest(found.identifier)
+        return await _chosen(source, found, platform)
 
 
 async def inspect(session: Session, image: str, *, platform: Platform | None = None) -> Image:
@@ -80,17 +81,18 @@ async def inspect(session: Session, image: str, *, platform: Platform | None = N
     :raises NotFound: when it names nothing
     :raises UnsupportedManifest: when it has no config, as schema 1
     """
-    reference = Reference.parse(image)
-    source = session.remote(reference.repository)
-    found = await _chosen(source, reference, platform or DEFAULT_PLATFORM)
-    described = found.config()
-    if described is None:
-        raise UnsupportedManifest(f"{reference}: a {found.media_type} has no config")
-    if described.size > _LARGEST_CONFIG:
-        raise SizeMismatch(f"{reference}: the config has {described.size} bytes, more than the {_LARGEST_CONFIG} read")
-    async with source.open(described) as chunks:
-        content = b"".join([chunk async for chunk in _verified(chunks, described, str(reference.repository))])
-    return Image(reference, found, content)
+    location = parse_location(image)
+    async with located(session, location) as found:
+        source = session.source(found.place)
+        chosen = await _chosen(source, found, platform or DEFAULT_PLATFORM)
+        described = chosen.config()
+        if described is None:
+            raise UnsupportedManifest(f"{location}: a {chosen.media_type} has no config")
+        if described.size > _LARGEST_CONFIG:
+            raise SizeMismatch(f"{location}: the config has {described.size} bytes, more than {_LARGEST_CONFIG}")
+        async with source.open(described) as chunks:
+            content = b"".join([chunk async for chunk in _verified(chunks, described, str(found.place))])
+    return Image(location, chosen, content)
 
 
 @asynccontextmanager
@@ -101,17 +103,20 @@ async def blob(session: Session, blob: str) -> AsyncIterator[AsyncIterator[bytes
     :raises NotFound: when it is not there
     :raises DigestMismatch: when the bytes hash to another digest
     """
-    reference = Reference.parse(blob)
-    if reference.digest is None:
+    location = parse_location(blob)
+    if location.digest is None:
         raise InvalidReference(f"not a blob: {blob!r} (expected REPOSITORY@DIGEST)")
-    described = Descriptor("application/octet-stream", reference.digest, -1)
-    async with session.remote(reference.repository).open(described) as chunks:
-        yield _verified(chunks, described, str(reference.repository))
+    described = Descriptor("application/octet-stream", location.digest, -1)
+    async with (
+        located(session, location) as found,
+        session.source(found.place).open(described) as chunks,
+    ):
+        yield _verified(chunks, described, str(found.place))
 
 
-async def _chosen(source: Source, reference: Reference, platform: Platform) -> Manifest:
+async def _chosen(source: Source, image: Found, platform: Platform) -> Manifest:
     """The image for ``platform``, through as many indexes as there are; a single image is what it is."""
-    found = await source.manifest(reference.identifier)
+    found = await source.manifest(image.identifier)
     while found.is_index:
         found = await source.manifest(pick(found, platform).digest)
     return found

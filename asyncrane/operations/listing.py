@@ -1,25 +1,92 @@
-"""Listing what there is: the tags of a repository, the repositories of a registry."""
+"""Listing what there is: the tags of a repository, the repositories of a registry, everything in a tree of them."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from typing import Any
 
-from asyncrane.oci.reference import Reference, Repository, parse_registry
+import msgspec
+
+from asyncrane.abc import Lister
+from asyncrane.errors import Failure, JobsFailed
+from asyncrane.oci.reference import Repository, parse_registry
+from asyncrane.operations.places import Places
+from asyncrane.registry import tree
+from asyncrane.registry.google import EPOCH, Listed, Listing
 from asyncrane.registry.listing import catalog as _catalog
+from asyncrane.registry.tree import Tree
 from asyncrane.session import Session
+from asyncrane.stores.locate import Location, parse_repository
+
+_MILLISECOND = timedelta(milliseconds=1)
 
 
-async def tags(session: Session, repository: str, *, digest_tags: bool = True) -> AsyncIterator[Reference]:
-    """Every tag of ``repository``, in the registry's order, as they arrive.
+class Contents(msgspec.Struct, frozen=True):
+    """What one repository has: its tags, and where the registry tells (Google's do) its manifests and the names of what
+    is below it.
+    """
+
+    repository: Repository
+    listing: Listing
+
+    def references(self, *, digest_tags: bool = True) -> list[str]:
+        """Everything in it by full reference: each manifest by digest, then by its tags (gcrane's ``ls -r``)."""
+        found: list[str] = []
+        for manifest in self.listing.manifests:
+            found.append(str(self.repository.at(manifest.digest)))
+            found += [f"{self.repository}:{tag}" for tag in _wanted(manifest.tags, digest_tags=digest_tags)]
+        if self.listing.manifests:
+            return found
+        return [f"{self.repository}:{tag}" for tag in _wanted(self.listing.tags, digest_tags=digest_tags)]
+
+    def fields(self, *, digest_tags: bool = True) -> dict[str, Any]:
+        """The same as gcrane's JSON object, as far as it is known."""
+        manifests = sorted(self.listing.manifests, key=lambda manifest: str.__str__(manifest.digest))
+        return {
+            "child": list(self.listing.children),
+            "manifest": {str.__str__(one.digest): _described(one, digest_tags=digest_tags) for one in manifests},
+            "name": self.repository.path,
+            "tags": _wanted(self.listing.tags, digest_tags=digest_tags),
+        }
+
+
+async def tags(session: Session, repository: str, *, digest_tags: bool = True) -> AsyncIterator[Location]:
+    """Every tag of ``repository``, in the registry's order, as they arrive; of a layout or archive every name.
 
     Without ``digest_tags`` those that only stand for a digest (``sha256-<hex>...``) are left out.
 
     :raises NotFound: when there is no such repository
     """
-    place = Repository.parse(repository)
-    async for tag in session.remote(place).tags():
-        if digest_tags or not tag.startswith("sha256-"):
-            yield Reference(place, tag)
+    location = parse_repository(repository)
+    async with Places(session) as places:
+        lister: Lister = await places.store(location)
+        async for tag in lister.tags():
+            if digest_tags or not is_digest_tag(tag):
+                yield location.named(tag)
+
+
+async def contents(session: Session, repository: str, *, recursive: bool = False) -> AsyncIterator[Contents]:
+    """What ``repository`` has; with ``recursive`` also every repository below it, by path: the registry tells children,
+    or has a catalog.
+
+    :raises NotFound: when there is no such repository, and none below
+    :raises RegistryError: when the registry does not tell what is below
+    :raises JobsFailed: when some repositories could not be read, after all others
+    """
+    top = parse_repository(repository).repository
+    origin = session.origin(top.registry)
+    if recursive:
+        found = await tree.read(origin, top.path)
+    else:
+        found = Tree(((top.path, await tree.look(origin, top.path)),))
+    for path, listing in found.repositories:
+        yield Contents(Repository(top.registry, path), listing)
+    if found.unread:
+        failures = tuple(Failure.of(one.error) for one in found.unread)
+        names = ", ".join(f"{top.registry}/{one.path}{'/**' if one.below else ''}" for one in found.unread[:5])
+        message = f"{len(failures)} repositories could not be read: {names}: {failures[0].message}"
+        raise JobsFailed(message, failures=failures)
 
 
 async def catalog(session: Session, registry: str) -> AsyncIterator[Repository]:
@@ -30,3 +97,27 @@ async def catalog(session: Session, registry: str) -> AsyncIterator[Repository]:
     host = parse_registry(registry)
     async for path in _catalog(session.origin(host)):
         yield Repository(host, path)
+
+
+def is_digest_tag(tag: str) -> bool:
+    """Whether a tag only stands for a digest (crane's rule)."""
+    return tag.startswith("sha256-")
+
+
+def _wanted(names: tuple[str, ...], *, digest_tags: bool) -> list[str]:
+    return [tag for tag in names if digest_tags or not is_digest_tag(tag)]
+
+
+def _described(manifest: Listed, *, digest_tags: bool) -> dict[str, Any]:
+    fields = {
+        "imageSizeBytes": str(manifest.size) if manifest.size >= 0 else None,
+        "mediaType": manifest.media_type,
+        "timeCreatedMs": _milliseconds(manifest.created),
+        "timeUploadedMs": _milliseconds(manifest.uploaded),
+        "tag": _wanted(manifest.tags, digest_tags=digest_tags),
+    }
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+def _milliseconds(time: datetime | None) -> str | None:
+    return None if time is None else str((time - EPOCH) // _MILLISECOND)
