@@ -3,35 +3,19 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Sequence
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import typer
 
 import asyncrane
-from asyncrane.cli import auth, copy, demo, edit, inspect, listing, registry
-from asyncrane.cli.help import CONTEXT, Command, Group
-from asyncrane.cli.options import flat
+from asyncrane.cli.completion import answer_shells
+from asyncrane.cli.help import CONTEXT, Group
+from asyncrane.cli.lazy import Branch, Commands, Entry
 from asyncrane.cli.output import Output, note, restore_streams
 from asyncrane.cli.run import reporting
 
 _ANYWHERE = "Options of many commands, before or after the command"
-
-
-def _group(name: str, text: str) -> typer.Typer:
-    return typer.Typer(name=name, help=text, cls=Group, add_completion=False, context_settings=CONTEXT)
-
-
-app = typer.Typer(
-    name="asyncrane",
-    cls=Group,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings=CONTEXT,
-    epilog="Exit codes: 0 done, 1 failed, 2 wrong words, 3 not found, 4 not allowed, 5 wrong content, 6 rate limited.",
-)
-_auth = _group("auth", "Log in, log out, look credentials up.")
-_registry = _group("registry", "A registry to use and throw away.")
 
 
 def version() -> None:
@@ -45,7 +29,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _about(
     insecure: Annotated[
         bool,
@@ -76,35 +59,98 @@ def _about(
     """Move container images between OCI registries: fast, deduplicated, verified."""
 
 
-_IMAGES, _NAMES, _OTHER = "Images", "Names", "Registries and credentials"
-_COMMANDS: tuple[tuple[typer.Typer, str, str | None, Callable[..., None]], ...] = (
-    (app, "cp", _IMAGES, copy.copy),
-    (app, "digest", _IMAGES, inspect.digest),
-    (app, "manifest", _IMAGES, inspect.manifest),
-    (app, "config", _IMAGES, inspect.config),
-    (app, "blob", _IMAGES, inspect.blob),
-    (app, "ls", _NAMES, listing.ls),
-    (app, "catalog", _NAMES, listing.catalog),
-    (app, "tag", _NAMES, edit.tag),
-    (app, "delete", _NAMES, edit.delete),
-    (app, "demo", _OTHER, demo.demo),
-    (app, "version", _OTHER, version),
-    (_auth, "login", None, auth.login),
-    (_auth, "logout", None, auth.logout),
-    (_auth, "get", None, auth.get),
-    (_auth, "token", None, auth.token),
-    (_registry, "serve", None, registry.serve),
+_IMAGES, _EDITS, _NAMES, _OTHER = "Images", "Edits", "Names", "Registries and credentials"
+_RUNS, _PAST, _FILES = "Runs", "What happened", "Mirror files"
+
+_MIRROR = (
+    Entry("plan", "mirror:plan", _RUNS),
+    Entry("apply", "mirror:apply", _RUNS),
+    Entry("resume", "mirror:resume", _RUNS),
+    Entry("retry-failed", "mirror:retry_failed", _RUNS),
+    Entry("verify", "check:verify", _RUNS),
+    Entry("runs", "history:runs", _PAST),
+    Entry("explain", "history:explain", _PAST),
+    Entry("rollback", "history:rollback", _PAST),
+    Entry("report", "history:report", _PAST),
+    Entry("schema", "check:schema", _FILES),
+    Entry("convert", "check:convert", _FILES),
 )
-for _parent, _name, _panel, _function in _COMMANDS:
-    _parent.command(_name, cls=Command, rich_help_panel=_panel, context_settings=CONTEXT)(flat(_function))
-app.command("copy", cls=Command, hidden=True, context_settings=CONTEXT)(flat(copy.copy))
-app.add_typer(_auth, rich_help_panel=_OTHER)
-app.add_typer(_registry, rich_help_panel=_OTHER)
+_AUTH = (
+    Entry("login", "auth:login"),
+    Entry("logout", "auth:logout"),
+    Entry("get", "auth:get"),
+    Entry("token", "auth:token"),
+)
+_INDEX = (
+    Entry("append", "index:append"),
+    Entry("filter", "index:filter_"),
+    Entry("remove", "index:remove"),
+    Entry("list", "index:list_"),
+)
+_EDIT = (
+    Entry("config", "editing:config"),
+    Entry("manifest", "editing:manifest"),
+    Entry("fs", "editing:fs"),
+)
+COMMANDS: tuple[Entry | Branch, ...] = (
+    Entry("cp", "copy:copy", _IMAGES),
+    Entry("copy", "copy:copy", hidden=True),
+    Entry("pull", "local:pull", _IMAGES),
+    Entry("push", "local:push", _IMAGES),
+    Entry("digest", "inspect:digest", _IMAGES),
+    Entry("manifest", "inspect:manifest", _IMAGES),
+    Entry("config", "inspect:config", _IMAGES),
+    Entry("blob", "inspect:blob", _IMAGES),
+    Entry("export", "reshape:export", _IMAGES),
+    Entry("validate", "validate:validate", _IMAGES),
+    Entry("diff", "check:diff", _IMAGES),
+    Branch("mirror", "Fleets of images, from one file: planned, resumable, verified.", _MIRROR, _IMAGES),
+    Entry("append", "surgery:append", _EDITS),
+    Entry("mutate", "surgery:mutate", _EDITS),
+    Entry("rebase", "rebase:rebase", _EDITS),
+    Entry("flatten", "reshape:flatten", _EDITS),
+    Entry("convert", "convert:convert", _EDITS),
+    Branch("index", "Images for several platforms.", _INDEX, _EDITS),
+    Entry("ls", "listing:ls", _NAMES),
+    Entry("catalog", "listing:catalog", _NAMES),
+    Entry("tag", "edit:tag", _NAMES),
+    Entry("untag", "remove:untag", _NAMES),
+    Entry("delete", "remove:delete", _NAMES),
+    Entry("gc", "remove:gc", _NAMES),
+    Entry("demo", "demo:demo", _OTHER),
+    Entry("version", "app:version", _OTHER),
+    Branch("auth", "Log in, log out, look credentials up.", _AUTH, _OTHER),
+    Branch("registry", "A registry to use and throw away.", (Entry("serve", "registry:serve"),), _OTHER),
+    Entry("completion", "completion:completion", _OTHER),
+    Branch("edit", "Change parts of an image in an editor.", _EDIT, _EDITS, hidden=True),
+    Branch("layout", "OCI image layouts.", (Entry("gc", "layout:gc"),), _OTHER, hidden=True),
+)
+"""Every command there is."""
+
+
+class _Root(Group):
+    """The program itself."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = Commands(COMMANDS)
+
+
+app = typer.Typer(
+    name="asyncrane",
+    cls=_Root,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings=CONTEXT,
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong words, 3 not found, 4 not allowed, 5 wrong content, 6 rate limited.",
+)
+app.callback()(_about)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, the process's own by default; returns the exit code."""
     restore_streams()
+    answer_shells()
     gc.disable()  # what is imported from here on stays
     try:
         with reporting():

@@ -37,6 +37,8 @@ def verify(
             session, loaded, deep=deep, repair=repair, on_difference=lambda found: _print(output, found)
         )
         note(_sum_up(verdict.compared, verdict.found, f", {verdict.repaired} repaired" if repair else ""))
+        for failure in verdict.failures:
+            note(f"not repaired: {failure.message}")
         if verdict.left:
             raise asyncrane.JobsFailed(f"{plural(verdict.left, 'difference')} left")
 

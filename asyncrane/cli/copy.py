@@ -1,4 +1,4 @@
-"""``cp``: copy images from registry to registry."""
+"""``cp``: copy images between registries, and to and from files and directories."""
 
 from __future__ import annotations
 
@@ -37,6 +37,18 @@ def copy(
         list[str] | None, typer.Argument(metavar="DST", help="Where to, once or more often.", show_default=False)
     ] = None,
     *,
+    referrers: Annotated[
+        bool, typer.Option("--referrers", help="Copy what is attached to the images too: signatures, SBOMs.")
+    ] = False,
+    recursive: Annotated[
+        bool,
+        typer.Option(
+            "--recursive",
+            "-r",
+            help="SRC and DST are repositories: copy them and everything below, untagged "
+            "manifests too where the registry lists them.",
+        ),
+    ] = False,
     selection: Selection,
     credentials: Credentials,
     connection: Connection,
@@ -44,14 +56,16 @@ def copy(
 ) -> None:
     """Copy an image from SRC to every DST, byte for byte, reading it once.
 
+    SRC and DST are in a registry, or oci:DIR[:REF], oci-archive:FILE[:REF], docker-archive:FILE[:REF],
+    docker-daemon:REF.
+
     A multi-arch image is copied whole unless --platform says otherwise. What a destination has is not sent again; what
     a repository beside it has is mounted.
     """
     with reporting(verbose=connection.verbose):
         images = [*([source] if source is not None else []), *(destinations or [])]
-        pairs = _pairs(images, selection.from_file, all_tags=selection.all_tags)
-        single = len(pairs) == 1 and not selection.all_tags and selection.from_file is None
-        order = _Order(pairs, selection, single=single)
+        order = _order(images, selection, referrers=referrers, recursive=recursive)
+        single = order.single
     mode = reporting_.progress
     if mode is ProgressMode.auto and connection.verbose:
         mode = ProgressMode.log  # bars and the log would draw over each other
@@ -72,25 +86,88 @@ def copy(
     with_session(operation, connection, credentials=credentials, jobs=selection.jobs)
 
 
-class _Order:
-    """What was asked for, checked."""
+def _order(images: Sequence[str], selection: Selection, *, referrers: bool, recursive: bool) -> _Order | _Jobs | _Tree:
+    """What was asked for, from the arguments or the file.
 
-    def __init__(self, pairs: Sequence[asyncrane.Pair], selection: Selection, *, single: bool) -> None:
+    :raises InvalidInput: when it cannot be used
+    """
+    if recursive:
+        if selection.from_file is not None or selection.all_tags:
+            raise asyncrane.InvalidInput("--recursive is for SRC DST alone: it copies all tags of all repositories")
+        if len(images) != 2:
+            raise asyncrane.InvalidInput("cp --recursive needs SRC and one DST")
+        return _Tree(images[0], images[1], selection, referrers=referrers)
+    if selection.from_file is None:
+        return _Order(_pairs(images), selection, single=not selection.all_tags, referrers=referrers)
+    if images:
+        raise asyncrane.InvalidInput("cp takes either SRC DST or --from-file, not both")
+    text, name = _read(selection.from_file), "stdin" if selection.from_file == "-" else selection.from_file
+    if not asyncrane.is_job_file(text):
+        pairs = _parse_pairs(text, name, all_tags=selection.all_tags)
+        return _Order(pairs, selection, single=False, referrers=referrers)
+    for given, option in (
+        (selection.all_tags, "--all-tags"),
+        (selection.no_clobber, "--no-clobber"),
+        (selection.platform, "--platform"),
+        (selection.allow_nondistributable_artifacts, "--allow-nondistributable-artifacts"),
+        (referrers, "--referrers"),
+    ):
+        if given:
+            raise asyncrane.InvalidInput(f"{name}: each job says for itself what {option} would")
+    return _Jobs(asyncrane.parse_jobs(text, name))
+
+
+class _Jobs:
+    """Jobs of several kinds, from a file."""
+
+    single = False
+
+    def __init__(self, jobs: Sequence[asyncrane.BulkJob]) -> None:
+        self._jobs = jobs
+
+    async def carry_out(self, session: asyncrane.Session, display: Display) -> list[asyncrane.Outcome]:
+        return await asyncrane.run_jobs(session, self._jobs, on_outcome=lambda outcome: _tell(display, outcome))
+
+
+class _Tree:
+    """A repository and everything below it."""
+
+    single = False
+
+    def __init__(self, source: str, destination: str, selection: Selection, *, referrers: bool) -> None:
+        self._source = source
+        self._destination = destination
+        self._platforms = platforms(selection.platform)
+        self._clobber = not selection.no_clobber
+        self._nondistributable = selection.allow_nondistributable_artifacts
+        self._referrers = referrers
+
+    async def carry_out(self, session: asyncrane.Session, display: Display) -> list[asyncrane.Outcome]:
+        return await asyncrane.copy_tree(
+            session,
+            self._source,
+            self._destination,
+            platforms=self._platforms,
+            clobber=self._clobber,
+            nondistributable=self._nondistributable,
+            referrers=self._referrers,
+            on_outcome=lambda outcome: _tell(display, outcome),
+        )
+
+
+class _Order:
+    """Images or repositories to copy."""
+
+    def __init__(self, pairs: Sequence[asyncrane.Pair], selection: Selection, *, single: bool, referrers: bool) -> None:
         self._pairs = pairs
-        self._single = single
+        self.single = single
         self._all_tags = selection.all_tags
         self._platforms = platforms(selection.platform)
         self._clobber = not selection.no_clobber
         self._nondistributable = selection.allow_nondistributable_artifacts
+        self._referrers = referrers
 
     async def carry_out(self, session: asyncrane.Session, display: Display) -> list[asyncrane.Outcome]:
-        def ended(outcome: asyncrane.Outcome) -> None:
-            for text in outcome.notes:
-                display.say(f"{outcome.source}: {text}")
-            for target in outcome.targets:
-                if target.failure is not None and not self._single:
-                    display.say(f"failed: {outcome.source} -> {target.destination}: {target.failure.message}")
-
         return await asyncrane.copy_all(
             session,
             self._pairs,
@@ -98,24 +175,28 @@ class _Order:
             platforms=self._platforms,
             clobber=self._clobber,
             nondistributable=self._nondistributable,
-            on_outcome=ended,
+            referrers=self._referrers,
+            on_outcome=lambda outcome: _tell(display, outcome, failures=not self.single),
         )
 
 
-def _pairs(images: Sequence[str], from_file: str | None, *, all_tags: bool) -> list[asyncrane.Pair]:
-    """What to copy, from the arguments or the file.
+def _tell(display: Display, outcome: asyncrane.Outcome, *, failures: bool = True) -> None:
+    for text in outcome.notes:
+        display.say(f"{outcome.source}: {text}")
+    for target in outcome.targets:
+        if target.failure is not None and failures:
+            display.say(f"failed: {outcome.source} -> {target.destination}: {target.failure.message}")
+    display.outcome(outcome)
 
-    :raises InvalidInput: when there is too little, or both
+
+def _pairs(images: Sequence[str]) -> list[asyncrane.Pair]:
+    """What the arguments say.
+
+    :raises InvalidInput: when it is too little
     """
-    if from_file is None:
-        if len(images) < 2:
-            raise asyncrane.InvalidInput(
-                "cp needs SRC and at least one DST, or --from-file (see 'asyncrane cp --help')"
-            )
-        return [asyncrane.Pair(images[0], tuple(images[1:]))]
-    if images:
-        raise asyncrane.InvalidInput("cp takes either SRC DST or --from-file, not both")
-    return _parse_pairs(_read(from_file), "stdin" if from_file == "-" else from_file, all_tags=all_tags)
+    if len(images) < 2:
+        raise asyncrane.InvalidInput("cp needs SRC and at least one DST, or --from-file (see 'asyncrane cp --help')")
+    return [asyncrane.Pair(images[0], tuple(images[1:]))]
 
 
 def _read(name: str) -> str:
@@ -128,7 +209,7 @@ def _read(name: str) -> str:
 
 
 def _parse_pairs(text: str, name: str, *, all_tags: bool) -> list[asyncrane.Pair]:
-    parse = asyncrane.Repository.parse if all_tags else asyncrane.Reference.parse
+    parse = asyncrane.parse_repository if all_tags else asyncrane.parse_location
     pairs = []
     for number, line in enumerate(text.splitlines(), 1):
         words = line.partition("#")[0].split()

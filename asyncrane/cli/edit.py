@@ -1,4 +1,4 @@
-"""``tag`` and ``delete``: change what names what, without moving anything."""
+"""``tag``: change what names what, without moving anything."""
 
 from __future__ import annotations
 
@@ -20,16 +20,7 @@ def tag(image: ImageArgument, tags: TagsArgument, *, connection: Connection) -> 
     async def operation(session: asyncrane.Session) -> None:
         found = await asyncrane.tag(session, image, *tags)
         repository = asyncrane.Reference.parse(image).repository
-        for name in tags:
+        for name in dict.fromkeys(tags):
             note(f"{repository}:{name}: digest: {found.digest!s} size: {found.size}")
-
-    with_session(operation, connection)
-
-
-def delete(image: ImageArgument, *, connection: Connection) -> None:
-    """Delete a tag or, by digest, a manifest."""
-
-    async def operation(session: asyncrane.Session) -> None:
-        await asyncrane.delete(session, image)
 
     with_session(operation, connection)

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 import asyncrane
+from asyncrane.cli.bars import plain_console
 from asyncrane.cli.quantities import duration, plural, rate, size
 
 _SHOWN = 12
@@ -22,7 +23,7 @@ _STYLES = {"conflict": "bold red", "unreadable": "bold red", "failed": "bold red
 
 def show_plan(plan: asyncrane.MirrorPlan, file: Path | None) -> None:
     """Write the plan to stdout."""
-    console = Console()
+    console = plain_console()
     console.print(_images(plan))
     console.print(_bytes(plan))
     _list(console, "cannot be read", [f"{p.repository}: {p.failure.message}" for p in plan.unreadable])
@@ -37,20 +38,18 @@ def show_plan(plan: asyncrane.MirrorPlan, file: Path | None) -> None:
     _list(console, "will be deleted", [str(d) for d in plan.deletions if not d.refused])
     _list(console, "not pruned", list(dict.fromkeys(d.refused for d in plan.deletions if d.refused)))
     if plan.empty:
-        console.print("[bold green]Nothing to do.[/]")
+        console.print("Nothing to do.", style="bold green")
         return
     at = f" at {rate(plan.rate)}" if plan.rate else ""
-    console.print(
-        f"[bold]{size(plan.bytes_read)} to read, {size(plan.bytes_written)} to write[/]"
-        f" · about {duration(plan.seconds)}{at}"
-    )
+    amount = f"{size(plan.bytes_read)} to read, {size(plan.bytes_written)} to write"
+    console.print(Text.assemble((amount, "bold"), f" · about {duration(plan.seconds)}{at}"))
     if file is not None:
-        console.print(f"[dim]'asyncrane mirror apply {file}' does exactly this.[/]", soft_wrap=True)
+        console.print(f"'asyncrane mirror apply {file}' does exactly this.", style="dim", soft_wrap=True)
 
 
 def show_report(report: asyncrane.MirrorReport, failures: Path, resume: str) -> None:
     """Write what a run did to stderr."""
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     counts = report.statistics
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
@@ -70,7 +69,8 @@ def show_report(report: asyncrane.MirrorReport, failures: Path, resume: str) -> 
     if report.deleted:
         gone = Counter("left" if deleted.failure else "deleted" for deleted in report.deleted)
         table.add_row("pruned", _counted(gone, ("deleted", "left")))
-    console.print(f"[bold]run {report.run}: {report.status}[/] in {duration(report.seconds)}", highlight=False)
+    headline = (f"run {report.run}: {report.status}", "bold")
+    console.print(Text.assemble(headline, f" in {duration(report.seconds)}"), highlight=False)
     console.print(table, highlight=False)
     _list(console, "cannot be read", [f"{p.repository}: {p.failure.message}" for p in report.unreadable])
     _list(console, "not deleted", [f"{d.destination}: {d.failure.message}" for d in report.deleted if d.failure])

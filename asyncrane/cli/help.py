@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import typer
@@ -34,7 +34,12 @@ class Command(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read flags with a value, as Go programs take them (``--insecure=true``)."""
         options = [param for param in self.get_params(ctx) if param.param_type_name == "option"]
-        flags = {name for option in options if getattr(option, "is_flag", False) for name in option.opts}
+        flags = {
+            name: next(iter(option.secondary_opts), "")
+            for option in options
+            if getattr(option, "is_flag", False)
+            for name in option.opts
+        }
         try:
             return super().parse_args(ctx, without_values(args, flags))
         except ValueError as exc:
@@ -58,7 +63,7 @@ class Group(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Move the options before the command behind it; without a command explain what there is."""
-        if not args:
+        if not args and not ctx.resilient_parsing:  # a shell that asks what may come next gets no help text
             with contextlib.redirect_stdout(sys.stderr):
                 typer.echo(ctx.get_help(), err=True)
             raise typer.Exit(2)
@@ -69,11 +74,9 @@ class Group(TyperGroup):
         formatter.write_usage(ctx.command_path, "COMMAND [OPTIONS]")
         _write_text(formatter, self.help)
         panels: dict[str, list[tuple[str, str]]] = {}
-        for name, command in self.commands.items():
-            panel = getattr(command, "rich_help_panel", None)
-            if not command.hidden:
-                title = panel if isinstance(panel, str) else "Commands"
-                panels.setdefault(title, []).append((name, command.get_short_help_str(200)))
+        for name, entry in self.commands.entries.items():  # type: ignore[attr-defined]  # see asyncrane.cli.lazy
+            if not entry.hidden:
+                panels.setdefault(entry.panel or "Commands", []).append((name, entry.summary))
         _write_panels(formatter, panels)
         _write_panels(formatter, _options(self.get_params(ctx)))
         _write_text(formatter, self.epilog)
@@ -95,22 +98,24 @@ def behind_the_command(args: list[str]) -> list[str]:
     return [args[at], *args[:at], *args[at + 1 :]]
 
 
-def without_values(args: Sequence[str], flags: Iterable[str]) -> list[str]:
-    """``args`` with ``--flag=true`` as ``--flag``, and without ``--flag=false``.
+def without_values(args: Sequence[str], flags: Mapping[str, str]) -> list[str]:
+    """``args`` with ``--flag=true`` as ``--flag``, and ``--flag=false`` as what says so (``--no-flag``), or left out
+    where ``flags`` has nothing for it.
 
     :raises ValueError: when a flag's value is neither
     """
-    known = frozenset(flags)
     end = args.index("--") if "--" in args else len(args)
     kept: list[str] = []
     for word in args[:end]:
         name, joined, value = word.partition("=")
-        if not joined or name not in known:
+        if not joined or name not in flags:
             kept.append(word)
         elif value in _TRUE:
             kept.append(name)
         elif value not in _FALSE:
             raise ValueError(f"{value!r} is neither true nor false: {word}")
+        elif flags[name]:
+            kept.append(flags[name])
     return [*kept, *args[end:]]
 
 

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
+from typing import TypeAlias
 
 import asyncrane
 from asyncrane.cli.quantities import plural, size
 
+Clock: TypeAlias = Callable[[], float]
+"""Tells the time in seconds."""
+
 _RATE_WINDOW = 10.0
+_LARGEST = 8
 
 
 class Speed:
     """How fast a count has been growing lately."""
 
-    def __init__(self) -> None:
-        self._samples: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self._clock = clock
+        self._samples: deque[tuple[float, int]] = deque([(clock(), 0)])
 
     def take(self, count: int) -> float:
         """Note what it is now; the answer is its growth in a second."""
-        now = time.monotonic()
+        now = self._clock()
         self._samples.append((now, count))
         while len(self._samples) > 2 and now - self._samples[0][0] > _RATE_WINDOW:
             self._samples.popleft()
@@ -33,35 +40,54 @@ class Speed:
 
 
 class Meter:
-    """Rate and time left from the last seconds of bytes read."""
+    """Rate and time left, from the last seconds of bytes and of images."""
 
-    def __init__(self) -> None:
-        self.started = time.monotonic()
-        self._speed = Speed()
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self._clock = clock
+        self.started = clock()
+        self._bytes = Speed(clock)
+        self._images = Speed(clock)
 
-    def take(self, count: int) -> None:
-        """Note that ``count`` bytes have been read by now."""
-        self._speed.take(count)
+    def take(self, statistics: asyncrane.Statistics) -> None:
+        """Note how far everything is by now."""
+        self._bytes.take(statistics.bytes_read)
+        self._images.take(statistics.images_done)
 
     @property
     def elapsed(self) -> float:
         """Seconds since the beginning."""
-        return time.monotonic() - self.started
+        return self._clock() - self.started
 
     @property
     def rate(self) -> float:
         """Bytes in a second, lately."""
-        return self._speed.rate
+        return self._bytes.rate
 
     def left(self, statistics: asyncrane.Statistics) -> float | None:
-        """Seconds until all is read that is known to be needed; ``None`` when that cannot be said."""
-        missing = statistics.bytes_total - statistics.bytes_read
-        return missing / self.rate if self.rate > 0 and missing > 0 else None
+        """Seconds until all is done that is known to be needed; ``None`` when that cannot be said.
+
+        Of a large fleet few images are looked into at a time, so the bytes known say too little; of one image only they
+        say anything: whatever takes longer is nearer the truth.
+        """
+        missing = (
+            (statistics.bytes_total - statistics.bytes_read, self._bytes.rate),
+            (statistics.images_total - statistics.images_done, self._images.rate),
+        )
+        return max((count / speed for count, speed in missing if count > 0 and speed > 0), default=None)
+
+
+def part(statistics: asyncrane.Statistics) -> float | None:
+    """How much is done, from 0 to 1: of the bytes, or of the images where no byte has to be read."""
+    done, total = statistics.bytes_read, statistics.bytes_total
+    if not total:
+        done, total = statistics.images_done, statistics.images_total
+    return min(1.0, done / total) if total else None
 
 
 def percent(statistics: asyncrane.Statistics) -> str:
-    """How much of what is known to be needed has been read."""
-    return f"{statistics.bytes_read / statistics.bytes_total:4.0%}" if statistics.bytes_total else "  …"
+    """How much is done."""
+    done = part(statistics)
+    return f"{done:4.0%}" if done is not None else "  …"
 
 
 def images(statistics: asyncrane.Statistics) -> str:
@@ -78,3 +104,15 @@ def blobs(statistics: asyncrane.Statistics) -> str:
 def amount(statistics: asyncrane.Statistics) -> str:
     """Bytes read and to read."""
     return f"{size(statistics.bytes_read)} of {size(statistics.bytes_total)}"
+
+
+def waits(statistics: asyncrane.Statistics) -> dict[str, float]:
+    """The registries that are not asked for a while, because they said so, and for how many seconds."""
+    return {host: seen.parked for host, seen in statistics.registries.items() if seen.parked} or statistics.parked
+
+
+def largest(statistics: asyncrane.Statistics, most: int = _LARGEST) -> list[asyncrane.TransferView]:
+    """The largest blobs on their way, in an order that does not change while they are: rows that change places cannot
+    be read.
+    """
+    return sorted(statistics.transfers, key=lambda transfer: (-transfer.size, transfer.digest))[:most]

@@ -100,8 +100,12 @@ def plan(
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the plan, for 'mirror apply'.")
     ] = None,
     rate: Annotated[
-        str | None, typer.Option("--rate", metavar="RATE", help="Reckon with so many bytes a second.")
+        str | None,
+        typer.Option(
+            "--rate", metavar="RATE", help="Reckon with so many bytes a second. [default: as in the last run]"
+        ),
     ] = None,
+    journal: JournalOption = None,
     connection: Connection,
     reporting_: Reporting,
 ) -> None:
@@ -109,23 +113,38 @@ def plan(
     with reporting(verbose=connection.verbose):
         loaded = _load(spec)
         expected = asyncrane.parse_size(rate) if rate is not None else None
+    with reporting(verbose=connection.verbose), contextlib.ExitStack() as stack:
+        path = journal or default_journal()
+        book = stack.enter_context(asyncrane.Journal.read(path)) if journal is not None or path.is_file() else None
+        if book is not None and expected is None:
+            expected = asyncrane.measured_rate(book)
+        name = spec.absolute()
 
-    async def operation(session: asyncrane.Session) -> None:
-        from asyncrane.cli.fleet import show_plan
-        from asyncrane.cli.progress import progress
+        async def operation(session: asyncrane.Session) -> None:
+            from asyncrane.cli.progress import progress
 
-        output = Output(json=reporting_.output is OutputFormat.json)
-        async with progress(reporting_.progress, session.statistics, title="planning"):
-            made = await asyncrane.mirror_plan(session, loaded, name=spec.absolute(), rate=expected)
-        if file is not None:
-            write(file, made.encode())
-        output.result(made)
-        if not output.json:
-            show_plan(made, file)
-        if made.troubled:
-            raise asyncrane.JobsFailed("not everything can be mirrored as it stands (see the plan)")
+            async with progress(reporting_.progress, session.statistics, title="planning"):
+                made = await asyncrane.mirror_plan(session, loaded, name=name, rate=expected)
+            _show(made, file, Output(json=reporting_.output is OutputFormat.json))
 
-    with_session(operation, connection, registries=loaded.registries, planning=True)
+        donors = book.donors if book is not None else None  # what earlier runs know is only read
+        with_session(operation, connection, registries=loaded.registries, donors=donors, planning=True)
+
+
+def _show(made: asyncrane.MirrorPlan, file: Path | None, output: Output) -> None:
+    """Write the plan where it is wanted.
+
+    :raises JobsFailed: when not everything in it can be done
+    """
+    from asyncrane.cli.fleet import show_plan
+
+    if file is not None:
+        write(file, made.encode())
+    output.result(made)
+    if not output.json:
+        show_plan(made, file)
+    if made.troubled:
+        raise asyncrane.JobsFailed("not everything can be mirrored as it stands (see the plan)")
 
 
 def apply(
@@ -137,7 +156,7 @@ def apply(
 ) -> None:
     """Copy what the mirror file says, each blob once per registry; a plan is carried out with the digests it has."""
     with reporting(verbose=connection.verbose):
-        made = _plan(spec)
+        made = _decoded(spec)
         loaded = _load(Path(made.spec) if made is not None else spec)
 
     async def work(campaign: asyncrane.Campaign) -> asyncrane.MirrorReport:
@@ -256,7 +275,7 @@ def _teller(display: Display) -> Callable[[asyncrane.Outcome], None]:
         for text in outcome.notes:
             display.say(f"{outcome.source}: {text}")
         for target in outcome.targets:
-            if target.failure is not None:
+            if target.failure is not None and target.failure.kind != "JournalError":  # said once, at the end
                 display.say(f"{target.status}: {outcome.source} -> {target.destination}: {target.failure.message}")
         display.outcome(outcome)
 
@@ -313,7 +332,7 @@ def _load(path: Path) -> asyncrane.MirrorSpec:
     return spec
 
 
-def _plan(path: Path) -> asyncrane.MirrorPlan | None:
+def _decoded(path: Path) -> asyncrane.MirrorPlan | None:
     """The plan in a file that holds one: JSON, where a mirror file is YAML."""
     try:
         content = path.read_bytes()

@@ -28,6 +28,15 @@ class OutputFormat(StrEnum):
     json = "json"
 
 
+class LayerFormat(StrEnum):
+    """What new layers become."""
+
+    gzip = "gzip"
+    zstd = "zstd"
+    estargz = "estargz"
+    uncompressed = "uncompressed"
+
+
 class ProgressMode(StrEnum):
     """How progress is shown on stderr."""
 
@@ -56,6 +65,15 @@ OnePlatform = Annotated[
     str | None,
     typer.Option(
         "--platform", metavar="OS/ARCH", help="Of a multi-arch image this one: OS/ARCH[/VARIANT][:OSVERSION]."
+    ),
+]
+LayerFormatOption = Annotated[
+    LayerFormat | None,
+    typer.Option(
+        "--layer-format",
+        metavar="FORMAT",
+        help="What new layers become: gzip, zstd, estargz or uncompressed. [default: as they are, and gzip]",
+        show_default=False,
     ),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log every request and answer on stderr.")]
@@ -162,7 +180,11 @@ class Selection:
     ] = False
     from_file: Annotated[
         str | None,
-        typer.Option("--from-file", metavar="PAIRS", help="Copy every line SRC DST [DST]... of a file (-: stdin)."),
+        typer.Option(
+            "--from-file",
+            metavar="FILE",
+            help="Copy every line SRC DST [DST]... of a file (-: stdin), or do the jobs in it, one JSON object a line.",
+        ),
     ] = None
     jobs: Annotated[
         int | None, typer.Option("--jobs", "-j", metavar="N", min=1, help="Transfers at a time. [default: adapts]")

@@ -16,7 +16,7 @@ import anyio
 import msgspec
 
 import asyncrane
-from asyncrane.cli.meter import Meter, amount, blobs, images
+from asyncrane.cli.meter import Meter, amount, blobs, images, largest, waits
 from asyncrane.cli.options import ProgressMode
 from asyncrane.cli.output import note
 from asyncrane.cli.quantities import duration, plural, rate, size
@@ -64,27 +64,32 @@ class Silent:
 
 
 class Log(Silent):
-    """A line every few seconds, for logs."""
+    """A line every few seconds, and after some minutes less often: logs are read from the top."""
 
     period = 5.0
+    _slow, _patience = 30.0, 120.0
 
     def __init__(self) -> None:
         self._meter = Meter()
 
     def show(self, statistics: asyncrane.Statistics) -> None:
         """Write the line."""
-        self._meter.take(statistics.bytes_read)
+        self._meter.take(statistics)
+        if self._meter.elapsed > self._patience:
+            self.period = self._slow
         left = self._meter.left(statistics)
         note(
             f"{duration(self._meter.elapsed)}: {images(statistics)}, {blobs(statistics)}, {amount(statistics)}, "
             + rate(self._meter.rate)
             + (f", {duration(left)} left" if left is not None else "")
-            + "".join(f", {host} waits {duration(wait)}" for host, wait in statistics.parked.items())
+            + "".join(f", {host} waits {duration(wait)}" for host, wait in waits(statistics).items())
         )
 
 
 class JsonLines(Silent):
-    """One JSON object a second."""
+    """JSON objects, one on each line: ``progress`` every second, ``image`` as each image ends, ``message`` for what
+    else there is to say, and ``end`` at the end.
+    """
 
     period = 1.0
 
@@ -108,18 +113,23 @@ class JsonLines(Silent):
         self._write("end", statistics)
 
     def _write(self, event: str, statistics: asyncrane.Statistics) -> None:
-        self._meter.take(statistics.bytes_read)
+        self._meter.take(statistics)
         left = self._meter.left(statistics)
         counts = {
             name: getattr(statistics, name)
             for name in statistics.__struct_fields__
             if name.startswith(("images_", "blobs_", "bytes_"))
         }
-        seconds = {"elapsed": round(self._meter.elapsed, 3), "left": round(left, 1) if left is not None else None}
-        registries = msgspec.to_builtins(statistics.registries)
-        note(
-            json.dumps({"event": event, **seconds, "rate": round(self._meter.rate), **counts, "registries": registries})
-        )
+        said = {
+            "event": event,
+            "elapsed": round(self._meter.elapsed, 3),
+            "left": round(left, 1) if left is not None else None,
+            "rate": round(self._meter.rate),
+            **counts,
+            "registries": msgspec.to_builtins(statistics.registries),
+            "transfers": msgspec.to_builtins(largest(statistics)),
+        }
+        note(json.dumps(said))
 
 
 @asynccontextmanager

@@ -178,3 +178,58 @@ async def test_crane_finds_the_copy_valid(
     assert (await program("cp", source, f"{other.address}/b:v1")).code == 0
     judged = await run([str(crane), "validate", "--remote", f"{other.address}/b:v1"], program.environ)
     assert judged.text == f"PASS: {other.address}/b:v1\n"
+
+
+async def test_a_file_of_jobs_is_one_run(program: Program, registry: FaultyRegistry, other: FaultyRegistry) -> None:
+    """K2: copies and edits together, each with its own outcome; what they share goes up once."""
+    fill(registry, "app", random_image("app", layers=(5000,)), "v1")
+    source, copied = f"{registry.address}/app:v1", f"{other.address}/app:v1"
+    lines = [
+        {"copy": source, "to": copied},
+        {"mutate": source, "labels": {"team": "shop"}, "to": f"{other.address}/labelled:v1"},
+        {"copy": f"{registry.address}/none:v1", "to": f"{other.address}/none:v1"},
+    ]
+    text = "".join(f"{json.dumps(line)}\n" for line in lines)
+    ended = await program("cp", "--from-file", "-", "--output", "json", "--progress", "none", stdin=text)
+    assert ended.code == 1
+    assert ended.err.splitlines()[-1] == "asyncrane: error: 1 of 3 images failed"
+    images = json.loads(ended.text)["images"]
+    assert [len(images[kind]) for kind in ("copied", "failed")] == [2, 1]
+    config = json.loads((await program("config", f"{other.address}/labelled:v1")).text)
+    assert config["config"]["Labels"] == {"team": "shop"}
+    puts = [r.digest for r in other.requests(kind="upload-put")]
+    assert len(puts) == len(set(puts)) == 3  # two configs, and the layer once
+
+
+@pytest.mark.parametrize("option", [["-a"], ["-n"], ["--platform", "linux/amd64"]])
+async def test_what_each_job_says_for_itself_is_no_option(program: Program, option: list[str]) -> None:
+    ended = await program("cp", "--from-file", "-", *option, stdin='{"copy": "a/b:1", "to": "c.example/d:1"}\n')
+    assert ended.code == 2
+    assert "each job says for itself" in ended.error
+
+
+async def test_a_line_that_is_no_job_is_named(program: Program, tmp_path: Path) -> None:
+    file = tmp_path / "jobs"
+    file.write_text('# jobs\n{"copy": "a/b:1", "to": "c.example/d:1"}\n{"copi": "a/b:1", "to": "c.example/d:2"}\n')
+    ended = await program("cp", "--from-file", str(file))
+    assert ended.code == 2
+    assert f"{file}:3: " in ended.error
+
+
+async def test_a_tree_is_copied_with_all_its_repositories(
+    program: Program, registry: FaultyRegistry, other: FaultyRegistry
+) -> None:
+    """Never "nothing, exit 0": a tree that is not there is an error."""
+    for name in ("team", "team/a", "team/a/b", "other"):
+        fill(registry, name, random_image(name), "v1", "v2")
+    ended = await program("cp", "-r", f"{registry.address}/team", f"{other.address}/copy", "--progress", "none")
+    assert (ended.code, ended.err) == (0, "")
+    index = other.storage.index
+    assert {name: index.tags(name) for name in index.repositories()} == {
+        name: ["v1", "v2"] for name in ("copy", "copy/a", "copy/a/b")
+    }
+    nothing = await program("cp", "-r", f"{registry.address}/none", f"{other.address}/copy")
+    assert nothing.code == 3
+    assert "none" in nothing.error
+    for wrong in (["-a"], ["--from-file", "x"], ["third.example/x"]):
+        assert (await program("cp", "-r", "a.example/x", "b.example/y", *wrong)).code == 2

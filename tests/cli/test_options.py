@@ -10,8 +10,10 @@ import typer
 from typer.testing import CliRunner
 
 import asyncrane
+from asyncrane.cli.app import COMMANDS as TABLE
 from asyncrane.cli.app import app
 from asyncrane.cli.help import behind_the_command, without_values
+from asyncrane.cli.lazy import Branch, Entry
 from asyncrane.cli.options import Connection, flat, platform, platforms
 from asyncrane.cli.quantities import duration, plural, rate, size
 from tests.cli.conftest import Program
@@ -19,21 +21,53 @@ from tests.cli.conftest import Program
 COMMANDS = {
     "cp": "--insecure --platform --allow-nondistributable-artifacts --verbose",
     "copy": "--insecure --platform --allow-nondistributable-artifacts --verbose",
+    "pull": "--insecure --platform --verbose",
+    "push": "--insecure --allow-nondistributable-artifacts --verbose",
     "digest": "--insecure --platform --verbose",
     "manifest": "--insecure --platform --verbose",
     "config": "--insecure --platform --verbose",
     "blob": "--insecure --verbose",
+    "export": "--insecure --platform --verbose",
+    "validate": "--insecure --platform --verbose",
+    "diff": "--insecure --verbose",
+    "mirror plan": "--insecure --verbose",
+    "mirror apply": "--insecure --verbose",
+    "mirror resume": "--insecure --verbose",
+    "mirror retry-failed": "--insecure --verbose",
+    "mirror verify": "--insecure --verbose",
+    "mirror runs": "",
+    "mirror explain": "",
+    "mirror rollback": "--insecure --verbose",
+    "mirror report": "",
+    "mirror schema": "",
+    "mirror convert": "",
+    "append": "--insecure --platform --allow-nondistributable-artifacts --verbose",
+    "mutate": "--insecure --platform --allow-nondistributable-artifacts --verbose",
+    "rebase": "--insecure --platform --allow-nondistributable-artifacts --verbose",
+    "flatten": "--insecure --platform --verbose",
+    "convert": "--insecure --platform --allow-nondistributable-artifacts --verbose",
+    "index append": "--insecure --allow-nondistributable-artifacts --verbose",
+    "index filter": "--insecure --platform --allow-nondistributable-artifacts --verbose",
+    "index remove": "--insecure --allow-nondistributable-artifacts --verbose",
+    "index list": "--insecure --verbose",
     "ls": "--insecure --verbose",
     "catalog": "--insecure --verbose",
     "tag": "--insecure --verbose",
+    "untag": "--insecure --verbose",
     "delete": "--insecure --verbose",
-    "version": "",
+    "gc": "--insecure --verbose",
     "demo": "",
-    "registry serve": "--verbose",
+    "version": "",
     "auth login": "",
     "auth logout": "",
     "auth get": "",
     "auth token": "--insecure --verbose",
+    "registry serve": "--verbose",
+    "completion": "",
+    "edit config": "--insecure --platform --verbose",
+    "edit manifest": "--insecure --verbose",
+    "edit fs": "--insecure --platform --verbose",
+    "layout gc": "",
 }
 GLOBAL = {
     "--insecure": ["--insecure"],
@@ -55,11 +89,10 @@ def test_an_option_without_effect_is_a_usage_error(command: str, option: str) ->
 
 
 def test_every_command_is_in_the_table() -> None:
-    found = {str(command.name) for command in app.registered_commands}
-    for info in app.registered_groups:
-        group = info.typer_instance
-        assert group is not None
-        found |= {f"{group.info.name} {command.name}" for command in group.registered_commands}
+    found = {entry.name for entry in TABLE if isinstance(entry, Entry)}
+    for branch in TABLE:
+        if isinstance(branch, Branch):
+            found |= {f"{branch.name} {entry.name}" for entry in branch.entries}
     assert found == set(COMMANDS)
 
 
@@ -124,12 +157,13 @@ def test_options_before_the_command_are_read_behind_it(given: str, read: str) ->
         ("--all --count=3 x", "--all --count=3 x"),
         ("--all=true -a=1 x", "--all -a x"),
         ("--all=false -a=F x", "x"),
+        ("--flatten=false --flatten=true", "--no-flatten --flatten"),
         ("-- --all=true", "-- --all=true"),
         ("name=true", "name=true"),
     ],
 )
 def test_values_of_flags_say_whether_the_flag_is_there(given: str, read: str) -> None:
-    assert without_values(given.split(), {"--all", "-a"}) == read.split()
+    assert without_values(given.split(), {"--all": "", "-a": "", "--flatten": "--no-flatten"}) == read.split()
 
 
 def test_platforms_are_read_from_lists_and_repetitions() -> None:

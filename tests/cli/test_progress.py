@@ -11,13 +11,15 @@ from contextlib import closing
 
 import anyio
 import anyio.to_thread
+import msgspec
 import pytest
 
-from asyncrane import Statistics, TransferView
+from asyncrane import Failure, Outcome, Statistics, TargetOutcome, TransferView
 from asyncrane.cli.bars import Bars
 from asyncrane.cli.meter import Meter
 from asyncrane.cli.options import ProgressMode
 from asyncrane.cli.progress import JsonLines, Log, progress, summary
+from asyncrane.engine.outcome import RegistryView
 from asyncrane.testing import FaultyRegistry, Gate, delay
 from asyncrane.testing.images import random_image
 from tests.cli.conftest import LIMIT, Program, fill
@@ -55,6 +57,28 @@ def test_json_lines_are_objects_with_all_counts(capsys: pytest.CaptureFixture[st
     assert first["images_failed"] == 1
 
 
+def test_a_log_is_written_less_often_after_some_minutes(capsys: pytest.CaptureFixture[str]) -> None:
+    log = Log()
+    log.show(HALF)
+    assert log.period == 5.0
+    log._meter.started -= 121
+    log.show(HALF)
+    assert log.period == 30.0
+    assert capsys.readouterr().err.splitlines()[1].startswith("2:01: 1/4 images")
+
+
+def test_json_lines_tell_of_registries_transfers_and_each_image(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = JsonLines()
+    view = RegistryView({"GET blobs": 2}, received=7, limit=4)
+    lines.show(msgspec.structs.replace(HALF, registries={"a": view}))
+    lines.outcome(Outcome("a/x:1", targets=(TargetOutcome("b/y:1", "failed", Failure("Denied", "no", 403)),)))
+    first, second = (json.loads(line) for line in capsys.readouterr().err.splitlines())
+    assert first["registries"]["a"]["requests"] == {"GET blobs": 2}
+    assert [transfer["size"] for transfer in first["transfers"]] == list(range(111, 103, -1))
+    assert second["event"] == "image"
+    assert second["targets"][0]["failure"] == {"kind": "Denied", "message": "no", "status": 403}
+
+
 def test_bars_show_the_busiest_transfers_only(capsys: pytest.CaptureFixture[str]) -> None:
     bars = Bars("Copying")
     bars.show(HALF)
@@ -82,7 +106,7 @@ def test_bars_fit_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) ->
 def test_what_is_left_is_said_only_when_it_can_be() -> None:
     meter = Meter()
     assert meter.left(HALF) is None
-    meter.take(1_000_000)
+    meter.take(HALF)
     assert meter.left(Statistics()) is None
 
 
