@@ -60,6 +60,14 @@ def _asyncrane(path: str, task: Task) -> Work:
     return Work(((path, "cp", "-a", "--from-file", str(pairs)),))
 
 
+def _mirror(path: str, task: Task) -> Work:
+    """The same repositories as one mirror file, with a journal of the run's own."""
+    spec, journal = task.scratch / "mirror.yaml", task.scratch / "journal.db"
+    rules = "".join(f"  - from: {source}\n    to: [{destination}]\n" for source, destination in task.pairs)
+    spec.write_text(f"version: 1\nmirrors:\n{rules}")
+    return Work(((path, "mirror", "apply", str(spec), "--journal", str(journal)),))
+
+
 def _crane(path: str, task: Task) -> Work:
     return Work(tuple((path, "cp", "-a", "-j", str(JOBS), *pair) for pair in task.pairs))
 
@@ -86,9 +94,16 @@ def _parent(repository: str) -> str:
 
 
 REFERENCE = "asyncrane"  # whom everybody is compared with
+MIRROR = "mirror"  # asyncrane mirror apply
 
 RUNNERS: tuple[Runner, ...] = (
     Runner(REFERENCE, "asyncrane", _asyncrane),
+    Runner(
+        MIRROR,
+        "asyncrane",
+        _mirror,
+        frozenset({"fleet", "fleet-50ms", "fleet-200ms", "tiny", "tiny-50ms", "tiny-200ms", "resync", "resync-50ms"}),
+    ),
     Runner("crane", "crane", _crane),
     Runner(
         "crane-parallel",

@@ -105,6 +105,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("tiny-50ms", "tiny", rtt=0.05, rounds=3),
     Scenario("tiny-200ms", "tiny", rtt=0.2, rounds=3),
     Scenario("resync", "tiny", filled=True),
+    Scenario("resync-50ms", "tiny", rtt=0.05, filled=True, rounds=3),
 )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from .runners import REFERENCE
+from .runners import MIRROR, REFERENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -19,14 +19,15 @@ RSS_LIMIT = 150.0  # MiB, in every scenario
 class Target(msgspec.Struct, frozen=True):
     """A limit on one figure of one scenario.
 
-    ``faster`` is how many times longer ``versus`` takes than asyncrane (at least the limit); ``cpu`` is asyncrane's
-    CPU time by that of ``versus`` for the same bytes (at most).
+    ``faster`` is how many times longer ``versus`` takes than ``runner`` (at least the limit); ``cpu`` is the CPU time
+    of ``runner`` by that of ``versus`` for the same bytes (at most); ``requests`` is requests a tag (at most).
     """
 
     scenario: str
-    figure: Literal["faster", "cpu"]
+    figure: Literal["faster", "cpu", "requests"]
     versus: str
     limit: float
+    runner: str = REFERENCE
 
 
 TARGETS: tuple[Target, ...] = (
@@ -38,6 +39,11 @@ TARGETS: tuple[Target, ...] = (
     Target("big", "faster", "crane", 1.0),
     Target("big", "cpu", "crane", 1.15),
     Target("resync", "faster", "crane", 2.0),
+    Target("fleet", "faster", REFERENCE, 1.0, runner=MIRROR),
+    Target("tiny", "faster", REFERENCE, 1.0, runner=MIRROR),
+    Target("resync", "faster", "crane", 3.0, runner=MIRROR),
+    Target("resync-50ms", "faster", "crane", 6.0, runner=MIRROR),
+    Target("resync", "requests", "", 2.0, runner=MIRROR),
 )
 
 CLAIMS_ON = "fleet"  # the scenario whose requests are held against the claims
@@ -62,18 +68,41 @@ def judge(measured: Iterable[Measured]) -> tuple[Verdict, ...]:
 
 
 def _verdict(target: Target, measured: Measured | None) -> Verdict:
-    seen: float | None = None
-    if target.figure == "faster":
-        said = f"{target.scenario}: at least {target.limit:g}x as fast as {target.versus}"
-        seen = measured.ratio(target.versus, REFERENCE, _wall) if measured else None
-        good = seen is not None and seen >= target.limit
-    else:
-        said = f"{target.scenario}: at most {target.limit:g}x the client CPU per GiB of {target.versus}"
-        seen = measured.ratio(REFERENCE, target.versus, _cpu) if measured else None
-        good = seen is not None and seen <= target.limit
+    said, unit = _words(target), " a tag" if target.figure == "requests" else "x"
+    seen = _seen(target, measured) if measured else None
     if seen is None:
         return Verdict(said, "", "not measured")
-    return Verdict(said, f"{seen:.2f}x", "met" if good else "missed")
+    good = seen >= target.limit if target.figure == "faster" else seen <= target.limit
+    return Verdict(said, f"{seen:.2f}{unit}", "met" if good else "missed")
+
+
+def _words(target: Target) -> str:
+    who = "" if target.runner == REFERENCE else f"{target.runner} "
+    match target.figure:
+        case "faster":
+            return f"{target.scenario}: {who}at least {target.limit:g}x as fast as {target.versus}"
+        case "cpu":
+            return f"{target.scenario}: {who}at most {target.limit:g}x the client CPU per GiB of {target.versus}"
+        case "requests":
+            return f"{target.scenario}: {who}at most {target.limit:g} requests a tag"
+
+
+def _seen(target: Target, measured: Measured) -> float | None:
+    match target.figure:
+        case "faster":
+            return measured.ratio(target.versus, target.runner, _wall)
+        case "cpu":
+            return measured.ratio(target.runner, target.versus, _cpu)
+        case "requests":
+            return max(
+                (_about_tags(run) / measured.tags for run in measured.done(target.runner).values()), default=None
+            )
+
+
+def _about_tags(run: Run) -> int:
+    """Requests for manifests: pings and lists are the repository's."""
+    asked = (run.source_requests, run.destination_requests)
+    return sum(number for counts in asked for kind, number in counts.items() if "manifest" in kind)
 
 
 def _memory(measured: Iterable[Measured]) -> Iterator[Verdict]:

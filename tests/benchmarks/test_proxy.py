@@ -80,6 +80,38 @@ async def test_bytes_arrive_whole_and_in_order_and_the_end_arrives_after_them() 
     assert heard.digest() == hashlib.sha256(sent).digest()
 
 
+async def test_each_connection_has_a_rate_of_its_own() -> None:
+    """Twice the connections are twice the bytes a second; what was sent arrives whole."""
+    rate, sent = 8e6, random.Random(2).randbytes(3 << 20)
+    least = len(sent) / rate
+
+    async def talk(address: str) -> float:
+        began, heard = time.perf_counter(), hashlib.sha256()
+        async with await connect(address) as stream, anyio.create_task_group() as group:
+
+            async def say() -> None:
+                await stream.send(sent)
+                await stream.send_eof()
+
+            group.start_soon(say)
+            async for data in stream:
+                heard.update(data)
+        assert heard.digest() == hashlib.sha256(sent).digest()
+        return time.perf_counter() - began
+
+    took: list[float] = []
+    async with echoing() as upstream, lines([upstream], 0.0, rate) as line, anyio.create_task_group() as group:
+        began = time.perf_counter()
+
+        async def one() -> None:
+            took.append(await talk(line.addresses[0]))
+
+        for _ in range(4):
+            group.start_soon(one)
+    assert min(took) >= 0.9 * least
+    assert time.perf_counter() - began < 3 * least + 1, "side by side, not one after the other"
+
+
 async def test_a_caller_of_a_dead_upstream_is_hung_up_on() -> None:
     """Nobody listens behind the line: the connection ends instead of hanging."""
     async with echoing() as upstream:
