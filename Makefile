@@ -12,7 +12,7 @@ RUN := $(VENV)/.asyncrane-run
 TEST := $(VENV)/.asyncrane-test
 METADATA := pyproject.toml asyncrane/_version.py
 
-.PHONY: help demo test check bench clean distclean
+.PHONY: help demo test kills check bench clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -21,7 +21,10 @@ demo: $(RUN) ## copy a fleet of synthetic images between two embedded registries
 	@$(BIN)/asyncrane demo $(ARGS)
 
 test: $(TEST) ## run the test suite (make test ARGS="-k login")
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
+
+kills: $(TEST) ## kill -9 a run 50 times and resume it (in make test it is killed 6 times)
+	@ASYNCRANE_KILLS=50 $(BIN)/python -m pytest tests/promises/test_killed.py $(ARGS)
 
 check: $(TEST) ## lint, formatting, types, architecture
 	$(BIN)/ruff check .

@@ -25,7 +25,7 @@ from tests import peers
 
 ROOT = Path(__file__).parent.parent
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
-PROGRAMS = ("docker-registry", "skopeo", "htpasswd", "umoci", "crane")
+PROGRAMS = ("docker-registry", "skopeo", "htpasswd", "umoci", "chromium", "jq", "crane")
 
 
 def read(name: str) -> str:
@@ -118,7 +118,8 @@ def test_the_first_run_makes_an_environment_and_installs(checkout: Path, target:
 def test_a_second_run_installs_nothing(checkout: Path) -> None:
     installed(checkout, ".asyncrane-run", ".asyncrane-test")
     assert make(checkout, "-n", "demo", "ARGS=-v") == ".venv/bin/asyncrane demo -v\n"
-    assert make(checkout, "-n", "test", "ARGS=-x") == ".venv/bin/python -m pytest -x\n"
+    workers = "--numprocesses auto --maxprocesses 4 --dist worksteal"
+    assert make(checkout, "-n", "test", "ARGS=-x") == f".venv/bin/python -m pytest {workers} -x\n"
 
 
 def test_an_environment_that_is_there_is_used(checkout: Path) -> None:
