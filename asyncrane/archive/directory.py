@@ -91,7 +91,7 @@ class _Walk:
 def _content(path: str, size: int) -> Iterator[bytes]:
     """A file's bytes, as many as its header says."""
     left = size
-    with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123  (as above)
         while left:
             piece = file.read(min(left, PIECE))
             if not piece:

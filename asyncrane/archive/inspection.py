@@ -129,7 +129,7 @@ class _Inside:
         if self._expander is None:
             head = self._begin()
             self.feed(head)
-        assert self._expander is not None  # noqa: S101
+        assert self._expander is not None  # noqa: S101  (it has begun)
         self._expander.finish()
         self.diff_id = Digest.parse(f"sha256:{self._hash.hexdigest()}")
         if not self._broken:

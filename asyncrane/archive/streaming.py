@@ -38,7 +38,7 @@ def kind_of(name: str) -> Kind:
     if name == STDIN:
         return "pipe"
     try:
-        mode = os.stat(name).st_mode  # noqa: PTH116
+        mode = os.stat(name).st_mode  # noqa: PTH116  (as the shell passed it)
     except OSError as exc:
         raise unreadable(name, exc) from exc
     if stat.S_ISREG(mode):

@@ -213,8 +213,8 @@ def _exchanged(info: dict[str, Any], path: Path) -> _Token:
     :raises ImportError: when google-auth is not installed
     """
     import google.auth  # noqa: PLC0415  (an extra)
-    import google.auth.exceptions  # noqa: PLC0415
-    import google.auth.transport.requests  # noqa: PLC0415
+    import google.auth.exceptions  # noqa: PLC0415  (as above)
+    import google.auth.transport.requests  # noqa: PLC0415  (as above)
 
     try:
         with warnings.catch_warnings():

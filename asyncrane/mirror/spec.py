@@ -112,8 +112,8 @@ class TagRule(msgspec.Struct, frozen=True):
 
 
 class Prune(msgspec.Struct, frozen=True):
-    """Whether tags are deleted that the source has no more: no more than ``most`` of a repository (a ``float`` is a
-    share of its tags), none that match the globs ``keep``.
+    """Whether tags are deleted that the rule selects no more at the source: no more than ``most`` of a repository (a
+    ``float`` is a share of its tags), none that match the globs ``keep``.
     """
 
     enabled: bool = False

@@ -141,7 +141,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _yaml(content: str) -> Any:
     """JSON is YAML, but for very little; it is tried first because it is read a hundred times faster."""
     from ruamel.yaml import YAML  # noqa: PLC0415  (most job files are JSON)
-    from ruamel.yaml.error import YAMLError  # noqa: PLC0415
+    from ruamel.yaml.error import YAMLError  # noqa: PLC0415  (only where a line is no JSON)
 
     try:
         with warnings.catch_warnings(action="error"):

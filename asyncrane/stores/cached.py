@@ -56,7 +56,7 @@ class ReadCache:
     async def blob(self, source: Source, blob: Descriptor) -> bytes:
         """The content of a small blob, checked."""
         found = await self._once((source.place, f"blob {blob.digest!s}"), source, lambda: read_blob(source, blob))
-        assert isinstance(found, bytes)  # noqa: S101
+        assert isinstance(found, bytes)  # noqa: S101  (manifests have other keys)
         return found
 
     async def _once(
