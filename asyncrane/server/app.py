@@ -11,6 +11,7 @@ import anyio
 from aiohttp import ClientError, web
 
 from asyncrane.errors import InvalidInput
+from asyncrane.server.accepting import accepting
 from asyncrane.server.access import Auth
 from asyncrane.server.api import Registry
 from asyncrane.server.call import Around, Call, Handler, HangUp
@@ -93,9 +94,8 @@ async def serving(
     )
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port, ssl_context=ssl).start()
-        bound = int(runner.addresses[0][1])
-        yield f"[{host}]:{bound}" if ":" in host else f"{host}:{bound}"
+        async with accepting(runner, host, port, ssl) as bound:
+            yield f"[{host}]:{bound}" if ":" in host else f"{host}:{bound}"
     finally:
         with anyio.CancelScope(shield=True):
             await runner.cleanup()

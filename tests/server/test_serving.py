@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import socket
 import ssl
 
 import aiohttp
 import anyio
 import pytest
 import trustme
+from anyio.lowlevel import checkpoint
 
 from asyncrane.errors import InvalidInput
 from asyncrane.oci.digest import Digest
@@ -60,6 +64,19 @@ async def test_a_port_in_use_is_an_os_error() -> None:
         with pytest.raises(OSError, match="in use"):
             async with serving(make_app(MemoryStorage()), port=port):
                 pass
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_a_connection_accepted_last_is_closed_too(turns: int) -> None:
+    async def connect_and_leave() -> socket.socket:
+        async with serving(make_app(MemoryStorage()), grace=0.1) as address:
+            client = socket.create_connection(parse_address(address))
+            for _ in range(turns):
+                await checkpoint()
+        return client
+
+    with asyncio.run(connect_and_leave()):
+        gc.collect()  # a socket that nobody closed is an error here
 
 
 async def test_leaving_does_not_wait_for_a_request_that_never_ends(session: aiohttp.ClientSession) -> None:

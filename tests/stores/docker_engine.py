@@ -20,6 +20,8 @@ import anyio.to_thread
 from aiohttp import web
 from backports import zstd
 
+from asyncrane.server.accepting import accepting
+
 _PIECE = 1024 * 1024
 
 
@@ -191,8 +193,8 @@ async def running(engine: Engine, where: Path | str, *, tls: ssl.SSLContext | No
             await web.UnixSite(runner, str(where)).start()
             yield f"unix://{where}"
         else:
-            await web.TCPSite(runner, where, 0, ssl_context=tls).start()
-            yield f"tcp://{where}:{runner.addresses[0][1]}"
+            async with accepting(runner, where, ssl=tls) as port:
+                yield f"tcp://{where}:{port}"
     finally:
         await runner.cleanup()
 

@@ -8,10 +8,13 @@ import json
 import ssl
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 from aiohttp import web
 from multidict import CIMultiDictProxy
+
+from asyncrane.server.accepting import accepting
 
 Answering = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -38,16 +41,17 @@ class Server:
         self._answering = answering
         self._context = context
         self._runner = web.ServerRunner(web.Server(self._handle, handler_cancellation=True), shutdown_timeout=0.1)
+        self._listening = AsyncExitStack()
         self.port = 0
 
     async def start(self) -> None:
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self._context)
-        await site.start()
-        self.port = self._runner.addresses[0][1]
+        self._listening.push_async_callback(self._runner.cleanup)
+        accepted = accepting(self._runner, "127.0.0.1", ssl=self._context)
+        self.port = await self._listening.enter_async_context(accepted)
 
     async def stop(self) -> None:
-        await self._runner.cleanup()
+        await self._listening.aclose()
 
     @property
     def address(self) -> str:
