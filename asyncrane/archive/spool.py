@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -75,6 +76,67 @@ class Spool:
 
     def __repr__(self) -> str:
         return f"Spool({self.size} bytes{', closed' if self._file.closed else ''})"
+
+
+class Room:
+    """Bytes that some :class:`Bounded` files may take in all. For use in threads."""
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> bool:
+        """Take ``size`` bytes of it; ``False`` when there are not as many."""
+        with self._lock:
+            if size > self._left:
+                return False
+            self._left -= size
+            return True
+
+    def give(self, size: int) -> None:
+        """Give ``size`` bytes back."""
+        with self._lock:
+            self._left += size
+
+    def __repr__(self) -> str:
+        return f"Room({self._left} bytes left)"
+
+
+class Bounded:
+    """A temporary file for what can be had in another way too: all that is written is in it, or there was no ``room``,
+    and nothing is: ``with Bounded(room) as file``.
+    """
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self.spool: Spool | None = Spool()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.spool is not None:
+            self.spool.close()
+
+    def write(self, data: bytes) -> None:
+        """Add ``data``, if there is room. For use in a thread."""
+        if self.spool is None:
+            return
+        if self._room.take(len(data)):
+            try:
+                self.spool.write(data)
+            except AsyncraneError:  # the disk is full: whoever needs the rest of it more has it now
+                self._room.give(len(data))
+            else:
+                return
+        self._room.give(self.spool.size)
+        self.spool.close()
+        self.spool = None
+
+    def __repr__(self) -> str:
+        return f"Bounded({self.spool!r})"
 
 
 def not_written(error: OSError) -> AsyncraneError:

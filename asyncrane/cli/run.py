@@ -49,11 +49,13 @@ def with_session(  # noqa: PLR0913  (they are the session's own)
     :raises typer.Exit: when it failed; why is on stderr
     """
 
+    session_of = asyncrane.Session  # most modules are loaded here, where the collector does not yet run
+
     async def main() -> None:
         if connection.key is not None and connection.cert is None:
             raise asyncrane.InvalidInput("--key means nothing without --cert")
         wanted = credentials or Credentials()
-        async with asyncrane.Session(
+        async with session_of(
             insecure=connection.insecure,
             source_credential=_credential(wanted.src_creds),
             destination_credential=_credential(wanted.dst_creds),
