@@ -28,7 +28,7 @@ AT_ONCE = 4
 
 _CHUNK = 1024 * 1024
 
-_ROOM = 512 * 1024 * 1024
+ROOM = 512 * 1024 * 1024
 """Bytes of expanded layers of one image that are kept in temporary files beside the layers, so that the second look at
 these need not expand them again: that was a quarter of the time of an export."""
 
@@ -79,7 +79,7 @@ class Stack:
     def __init__(self, layers: Sequence[Descriptor], diff_ids: Sequence[str] | None, files: ExitStack) -> None:
         self._tree = Tree()
         self._order = [blob.digest for blob in layers]
-        room = Room(_ROOM)
+        room = Room(ROOM)
         self._layers = {blob.digest: _Layer(blob, files, room) for blob in layers}
         self._diff_ids = diff_ids if diff_ids is not None else [""] * len(layers)
         self._listings: dict[int, Listing] = {}

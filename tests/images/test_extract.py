@@ -19,6 +19,7 @@ from backports import zstd
 
 from asyncrane.archive.layers import layer_file
 from asyncrane.errors import ContentError, DigestMismatch, NotFound, SizeMismatch, UnsupportedManifest
+from asyncrane.images import extract as extracting
 from asyncrane.images.append import append_layers
 from asyncrane.images.export import exported
 from asyncrane.images.extract import extract
@@ -72,6 +73,17 @@ async def test_layers_of_any_compression_are_told_by_their_bytes() -> None:
     types = [media.OCI_LAYER_GZIP, media.OCI_LAYER_ZSTD, media.OCI_LAYER, media.OCI_LAYER_GZIP]
     made = image(*layers, types=types, packed={3: zstd.compress(layers[3])})
     assert contents(await extracted(made)) == {"b": "b", "c": "c", "d": "d"}
+
+
+@pytest.mark.parametrize("room", [0, 10_240, 30_000, 1 << 20])
+async def test_layers_that_are_not_kept_expanded_give_the_same_bytes(
+    room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small image's layers are expanded once, those of a large one a second time."""
+    layers = [layer(*(f"{name}/{n}" for n in range(8))) for name in "abc"]
+    whole = await extracted(image(*layers, layers[0]))
+    monkeypatch.setattr(extracting, "ROOM", room)
+    assert await extracted(image(*layers, layers[0])) == whole
 
 
 async def test_each_blob_is_read_once_even_where_an_image_has_it_twice() -> None:
