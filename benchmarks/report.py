@@ -8,6 +8,7 @@ import msgspec
 from rich.table import Table
 
 from .results import GIB, Figures, Results
+from .runners import RUNNERS
 from .targets import Verdict, judge
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ def from_json(data: bytes) -> Results:
 def show(results: Results, console: Console) -> None:
     """Print everything."""
     console.print(about(results), highlight=False)
+    for line in peers(results):
+        console.print(line, highlight=False, markup=False)
     _print(console, "What it took", COLUMNS, _costs(results))
     _print(console, "What the registries saw (first good run)", COUNTS, _counts(results))
     _print(console, "Targets", VERDICTS, _verdicts(results))
@@ -60,6 +63,7 @@ def markdown(results: Results) -> str:
     """The tables for the README, with the command that makes them."""
     parts = [
         f"Made by `make bench`. {about(results)}",
+        "\n".join(f"- {line}" for line in peers(results)),
         _pipes(COLUMNS, _costs(results)),
         "Seconds are medians, each ratio is the median over the rounds of the two times of one round, memory is the "
         "largest of all runs. Every copy was verified.",
@@ -80,6 +84,12 @@ def about(results: Results) -> str:
         f"{machine.system}, Python {machine.python}, load {machine.load:.1f} at the start; both registries on the "
         f"same machine. {versions}. {sizes}."
     )
+
+
+def peers(results: Results) -> list[str]:
+    """How each program was called, in the order of the table of runners."""
+    ran = {run.runner for measured in results.scenarios for run in measured.runs}
+    return [f"{runner.name}: {runner.settings}" for runner in RUNNERS if runner.name in ran]
 
 
 def _size(one: Measured) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-JOBS = 8  # crane's own default is 4 whatever its help says; its best is measured
+JOBS = 8  # of every peer that can be told
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Runner:
     program: str
     plan: Callable[[str, Task], Work]
     scenarios: frozenset[str] | None = None
+    settings: str = ""  # how it is called, and why so: every peer at its best
 
     def path(self) -> str | None:
         """Where its program is; asyncrane's is the one of this interpreter's environment, if there is one."""
@@ -49,8 +52,11 @@ class Runner:
         path = self.path()
         if path is None:
             return "not installed"
-        argument = "--version" if self.program == "skopeo" else "version"
+        argument = "--version" if self.program in ("skopeo", "curl") else "version"
         said = subprocess.run([path, argument], capture_output=True, text=True, timeout=60, check=False)
+        found = re.search(r"VCSTag: *(\S+)|^curl (\S+)", said.stdout)  # regctl, regsync and curl say much more
+        if found is not None:
+            return found[1] or found[2]
         return said.stdout.strip().removeprefix(f"{self.program} version ") or f"exit code {said.returncode}"
 
 
@@ -93,25 +99,106 @@ def _parent(repository: str) -> str:
     return repository.rpartition("/")[0]
 
 
+def _one_image(path: str, task: Task) -> Work:
+    return Work(tuple((path, "cp", "-j", str(JOBS), f"{src}:latest", f"{dst}:latest") for src, dst in task.pairs))
+
+
+def _regctl(path: str, task: Task) -> Work:
+    hosts = {side.partition("/")[0] for pair in task.pairs for side in pair}
+    how = [word for host in sorted(hosts) for word in ("--host", f"reg={host},tls={_tls(task)}")]
+    copies = ((f"{source}:latest", f"{destination}:latest") for source, destination in task.pairs)
+    return Work(tuple((path, *how, "image", "copy", *copy) for copy in copies))
+
+
+def _regsync(path: str, task: Task) -> Work:
+    hosts = sorted({side.partition("/")[0] for pair in task.pairs for side in pair})
+    settings = {
+        "version": 1,
+        "creds": [{"registry": host, "tls": _tls(task), "reqConcurrent": 3 * JOBS} for host in hosts],
+        "defaults": {"parallel": JOBS},
+        "sync": [{"source": near, "target": far, "type": "repository"} for near, far in task.pairs],
+    }
+    file = task.scratch / "regsync.yml"
+    file.write_text(json.dumps(settings))  # JSON is YAML
+    return Work(((path, "--verbosity", "warn", "once", "-c", str(file)),))
+
+
+_CURL = """
+cd "$0"
+curl -sSf -H 'Accept: application/vnd.oci.image.manifest.v1+json' "$1/manifests/latest" -o manifest
+for digest in $(grep -o 'sha256:[0-9a-f]*' manifest); do
+  (
+    upload=$(curl -sSf -X POST -o /dev/null -w '%header{location}' "$2/blobs/uploads/")
+    curl -sSf "$1/blobs/$digest" | curl -sSf -X PUT -H 'Content-Type: application/octet-stream' -T - \\
+      "$upload&digest=$digest"
+  ) &
+done
+wait
+curl -sSf -H 'Content-Type: application/vnd.oci.image.manifest.v1+json' -T manifest "$2/manifests/latest"
+"""
+
+
+def _curl(path: str, task: Task) -> Work:
+    scheme = "https" if task.tls else "http"
+    pairs = ((f"{scheme}://{side.replace('/', '/v2/', 1)}" for side in pair) for pair in task.pairs)
+    return Work(tuple(("sh", "-c", _CURL.replace("curl -", f"{path} -"), str(task.scratch), *pair) for pair in pairs))
+
+
+def _tls(task: Task) -> str:
+    return "enabled" if task.tls else "disabled"
+
+
 REFERENCE = "asyncrane"  # whom everybody is compared with
 MIRROR = "mirror"  # asyncrane mirror apply
+CURL = "curl"  # no peer: the least that moving the bytes can cost
+OWN = frozenset({REFERENCE, MIRROR})
+
+_FLEETS = frozenset({"fleet", "fleet-50ms", "fleet-200ms", "tiny", "tiny-50ms", "tiny-200ms"})
+_RESYNCS = frozenset({"resync", "resync-50ms"})
+_SCALES = frozenset({"scale-1x", "scale-4x", "scale-16x"})
 
 RUNNERS: tuple[Runner, ...] = (
-    Runner(REFERENCE, "asyncrane", _asyncrane),
+    Runner(REFERENCE, "asyncrane", _asyncrane, settings="cp -a --from-file PAIRS: all repositories are one run"),
+    Runner(MIRROR, "asyncrane", _mirror, _FLEETS | _RESYNCS, "mirror apply FILE, with a journal of its own"),
     Runner(
-        MIRROR,
-        "asyncrane",
-        _mirror,
-        frozenset({"fleet", "fleet-50ms", "fleet-200ms", "tiny", "tiny-50ms", "tiny-200ms", "resync", "resync-50ms"}),
+        "crane",
+        "crane",
+        _crane,
+        None,
+        f"cp -a -j {JOBS}, one repository after the other (its own default is 4, whatever its help says)",
     ),
-    Runner("crane", "crane", _crane),
     Runner(
         "crane-parallel",
         "crane",
         _crane_parallel,
-        frozenset({"fleet", "fleet-tls", "fleet-50ms", "fleet-200ms", "tiny", "tiny-tls", "tiny-50ms", "tiny-200ms"}),
+        _FLEETS | {"fleet-tls", "tiny-tls"},
+        f"the same with -j {JOBS} for each repository, all at once",
     ),
-    Runner("skopeo", "skopeo", _skopeo, frozenset({"big", "fleet"})),
+    Runner(
+        "gcrane",
+        "gcrane",
+        _one_image,
+        frozenset({"big"}),
+        "cp of one image: its cp -r copies nothing from a registry that does not list as Google's do",
+    ),
+    Runner(
+        "skopeo",
+        "skopeo",
+        _skopeo,
+        frozenset({"big", "fleet"}),
+        "sync --all, one repository after the other (it has no option for more at once)",
+    ),
+    Runner("regctl", "regctl", _regctl, frozenset({"big"}), "image copy, layers at once as it thinks right"),
+    Runner(
+        "regsync",
+        "regsync",
+        _regsync,
+        frozenset({"fleet", "fleet-tls", "tiny", "resync"}),
+        f"once, with parallel: {JOBS} and reqConcurrent: {3 * JOBS} (its own defaults are 1 and 3)",
+    ),
+    Runner(
+        CURL, "curl", _curl, frozenset({"big"}), "for each blob a GET piped into a PUT, all at once, nothing checked"
+    ),
 )
 
 

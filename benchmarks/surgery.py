@@ -29,13 +29,14 @@ from .proxy import lines
 from .registries import NoRegistry, Registry, installed, serving, version
 from .results import Machine
 from .runners import REFERENCE, RUNNERS, Runner, Work, environment
-from .targets import RSS_LIMIT, Verdict
+from .targets import Verdict
 from .workshop import MIB, Sizes, build, write_tar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 CRANE = "crane"
+RSS_LIMIT = 150.0  # MiB
 START_LIMIT = 0.2  # seconds until asyncrane has said its version
 WIDTH = 130  # columns of a report that goes to a file
 FAILED = 1  # exit code: a run failed or there is nothing to run
