@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from .scenarios import SCALES
+
 JOBS = 8  # of every peer that can be told
 
 
@@ -155,16 +157,17 @@ OWN = frozenset({REFERENCE, MIRROR})
 
 _FLEETS = frozenset({"fleet", "fleet-50ms", "fleet-200ms", "tiny", "tiny-50ms", "tiny-200ms"})
 _RESYNCS = frozenset({"resync", "resync-50ms"})
-_SCALES = frozenset({"scale-1x", "scale-4x", "scale-16x"})
 
 RUNNERS: tuple[Runner, ...] = (
     Runner(REFERENCE, "asyncrane", _asyncrane, settings="cp -a --from-file PAIRS: all repositories are one run"),
-    Runner(MIRROR, "asyncrane", _mirror, _FLEETS | _RESYNCS, "mirror apply FILE, with a journal of its own"),
+    Runner(
+        MIRROR, "asyncrane", _mirror, _FLEETS | _RESYNCS | set(SCALES), "mirror apply FILE, with a journal of its own"
+    ),
     Runner(
         "crane",
         "crane",
         _crane,
-        None,
+        _FLEETS | _RESYNCS | {"big", "big-tls", "fleet-tls", "tiny-tls"},
         f"cp -a -j {JOBS}, one repository after the other (its own default is 4, whatever its help says)",
     ),
     Runner(

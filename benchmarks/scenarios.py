@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -39,6 +40,12 @@ class Dataset:
     def repositories(self) -> tuple[str, ...]:
         """Every repository once, in order."""
         return tuple(dict.fromkeys(image.repository for image in self.images))
+
+
+class Maker(Protocol):
+    """Says what a data set is made of."""
+
+    def __call__(self, *, quick: bool = False) -> Dataset: ...
 
 
 @dataclass(frozen=True)
@@ -87,11 +94,29 @@ def tiny(*, quick: bool = False) -> Dataset:
     return Dataset("tiny", tuple(images))
 
 
+def scale(times: int, *, quick: bool = False) -> Dataset:
+    """A small fleet, ``times`` as large: more repositories, and a base more for every five of them."""
+    repositories, tags = 5 * times, 2 if quick else 10
+    images = (
+        Image(
+            f"scale-{times}x/app-{number:03}",
+            f"v{tag}",
+            (*_layers(300_000 + 10 * (number // 5), 3, MB // 4), *_layers(400_000 + number * tags + tag, 1, 10 * KB)),
+        )
+        for number in range(repositories)
+        for tag in range(tags)
+    )
+    return Dataset(f"scale-{times}x", tuple(images))
+
+
 def _layers(seed: int, count: int, size: int) -> Iterator[Layer]:
     return (Layer(seed + number, size) for number in range(count))
 
 
-DATASETS = {"big": big, "fleet": fleet, "tiny": tiny}
+SCALES = {f"scale-{times}x": times for times in (1, 4, 16)}
+
+DATASETS: dict[str, Maker] = {"big": big, "fleet": fleet, "tiny": tiny}
+DATASETS |= {name: partial(scale, times) for name, times in SCALES.items()}
 
 SCENARIOS: tuple[Scenario, ...] = (
     Scenario("big", "big"),
@@ -106,6 +131,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("tiny-200ms", "tiny", rtt=0.2, rounds=3),
     Scenario("resync", "tiny", filled=True),
     Scenario("resync-50ms", "tiny", rtt=0.05, filled=True, rounds=3),
+    *(Scenario(name, name, rounds=3) for name in SCALES),
 )
 
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from .runners import CURL, MIRROR, OWN, REFERENCE
+from .scenarios import SCALES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from .results import Measured, Run
+    from .results import Figures, Measured, Run
 
 RSS_LIMIT = 120.0  # MiB, in every scenario
 
@@ -54,6 +55,9 @@ TARGETS: tuple[Target, ...] = (
     Target("resync", "requests", "", 2.0, runner=MIRROR),
 )
 
+GROWTH = 1.25
+WEIGHT = 4.0  # KiB
+
 CLAIMS_ON = "fleet"  # the scenario whose requests are held against the claims
 
 
@@ -72,6 +76,7 @@ def judge(measured: Iterable[Measured]) -> tuple[Verdict, ...]:
         *(_verdict(target, by_name.get(target.scenario)) for target in TARGETS),
         *_memory(by_name.values()),
         *_requests(by_name.get(CLAIMS_ON)),
+        *_scaling(by_name),
     )
 
 
@@ -153,6 +158,30 @@ def _requests(measured: Measured | None) -> Iterator[Verdict]:
         good = seen == [claim.said]
         said = f"{CLAIMS_ON}: {claim.name}: {claim.said}"
         yield Verdict(said, ", ".join(map(str, seen)), "met" if good else "missed")
+
+
+def _scaling(by_name: Mapping[str, Measured]) -> Iterator[Verdict]:
+    """What a blob costs in the largest fleet, by what it costs in the one before: in a small one, most is the start."""
+    first, last = (by_name.get(name) for name in sorted(SCALES, key=SCALES.__getitem__)[-2:])
+    for runner in (REFERENCE, MIRROR):
+        small, large = (_figures(one, runner) if one else None for one in (first, last))
+        if first is None or last is None or small is None or large is None:
+            yield Verdict(f"{runner}: a blob costs the same in a larger fleet", "", "not measured")
+            continue
+        more = last.blobs / first.blobs
+        said = f"{runner}: in a fleet of {more:.0f}x the blobs, at most {GROWTH:g}x"
+        yield _limited(f"{said} the seconds a blob", large.wall / small.wall / more, GROWTH, "x")
+        yield _limited(f"{said} the client CPU a blob", large.cpu / small.cpu / more, GROWTH, "x")
+        weight = (large.rss - small.rss) * 1024 / (last.blobs - first.blobs)
+        yield _limited(f"{runner}: each further blob takes at most {WEIGHT:g} KiB", weight, WEIGHT, " KiB")
+
+
+def _figures(measured: Measured, runner: str) -> Figures | None:
+    return next((one for one in measured.figures() if one.runner == runner), None)
+
+
+def _limited(said: str, seen: float, limit: float, unit: str) -> Verdict:
+    return Verdict(said, f"{seen:.2f}{unit}", "met" if seen <= limit else "missed")
 
 
 def _wall(run: Run) -> float:

@@ -85,10 +85,20 @@ def test_memory_is_judged_by_the_worst_run_of_every_scenario() -> None:
     assert (verdict.outcome, verdict.seen) == ("missed", "121 MiB")
 
 
+@pytest.mark.parametrize(("wall", "rss", "outcomes"), [(4.9, 21, ["met"] * 3), (5.1, 23, ["missed", "met", "missed"])])
+def test_a_blob_may_not_cost_more_in_a_larger_fleet(wall: float, rss: float, outcomes: list[str]) -> None:
+    """Seconds and CPU by the blob, and memory for each one more."""
+    small, large = (measured(scenario=f"scale-{times}x") for times in (4, 16))
+    small = msgspec.structs.replace(small, blobs=1024, runs=(run("asyncrane", 0, 1.0, cpu=1.0),))
+    large = msgspec.structs.replace(large, blobs=4 * 1024, runs=(run("asyncrane", 0, wall, cpu=4.0, rss=rss),))
+    verdicts = [one for one in judge([small, large]) if one.target.startswith("asyncrane: ")]
+    assert [one.outcome for one in verdicts] == outcomes
+
+
 def test_what_nobody_ran_is_not_measured() -> None:
     """No figure, no verdict."""
     verdicts = judge([])
-    assert len(verdicts) == len(TARGETS) + 1
+    assert len(verdicts) == len(TARGETS) + 3
     assert {verdict.outcome for verdict in verdicts} == {"not measured"}
 
 
