@@ -17,6 +17,9 @@ from asyncrane.oci.descriptor import Descriptor
 from asyncrane.oci.digest import Digest
 from asyncrane.oci.manifest import Manifest
 
+DOUBTED = 4 * 1024 * 1024
+"""Bytes from which on a blob is worth a request, to find out whether a registry that did not mount it has it."""
+
 _openings = itertools.count(1)
 
 

@@ -54,6 +54,7 @@ class Session:
     :param certs_dir: a directory of ``HOST/*.crt``, ``*.cert``, ``*.key`` (docker's and podman's ``certs.d``)
     :param retries: attempts after the first, of each request
     :param retry_max_time: seconds that one request may take with all its attempts and waits
+    :param retry_base: seconds of the first wait between attempts, about; each further one doubles it
     :param stall_timeout: seconds without a byte after which a connection counts as broken
     :param trace: called with a line for every request and answer, secrets left out
     :param registries: how single registries are talked to, by ``host[:port]``; credentials above come first
@@ -79,6 +80,7 @@ class Session:
         certs_dir: Path | None = None,
         retries: int = 5,
         retry_max_time: float = 900.0,
+        retry_base: float = 0.5,
         stall_timeout: float = 60.0,
         trace: Callable[[str], None] | None = None,
         registries: Mapping[str, RegistryOptions] | None = None,
@@ -97,6 +99,7 @@ class Session:
             certs_dir=certs_dir,
             retries=retries,
             retry_max_time=retry_max_time,
+            retry_base=retry_base,
             stall_timeout=stall_timeout,
             trace=trace,
             registries=self._registries,

@@ -151,7 +151,7 @@ class GoogleCredentials:
             said = msgspec.json.decode(body, type=_Answer)
         except (OSError, http.client.HTTPException):
             return None
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise CredentialError(f"the metadata server {host} answers with something else than a token") from None
         finally:
             connection.close()
@@ -172,7 +172,7 @@ class GoogleCredentials:
         try:
             said = msgspec.json.decode(ended.stdout, type=_Helper).credential
             ends = datetime.fromisoformat(said.token_expiry).timestamp() if said.token_expiry else float("inf")
-        except (msgspec.DecodeError, UnicodeDecodeError, ValueError):
+        except (msgspec.DecodeError, ValueError, OverflowError, RecursionError):
             raise CredentialError("gcloud config config-helper: the answer is not JSON with a token") from None
         return _Token(_credential(said.access_token), ends)
 
@@ -194,7 +194,7 @@ def _of_file(path: Path) -> _Token:
         info = json.loads(text)
     except OSError as exc:
         raise CredentialError(f"{path}: {exc.strerror or exc}") from exc
-    except ValueError:
+    except (ValueError, RecursionError):
         raise CredentialError(f"{path} is not JSON") from None
     kind = info.get("type") if isinstance(info, dict) else None
     if not isinstance(kind, str):

@@ -115,7 +115,7 @@ class Helpers:
             raise CredentialError(_complaint(suffix, "list", "", ended))
         try:
             return msgspec.json.decode(ended.stdout, type=dict[str, str])
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise CredentialError(f"{program(suffix)} list: the answer is not a JSON object of names") from None
 
     def statistics(self) -> dict[str, int]:
@@ -133,7 +133,7 @@ class Helpers:
             raise CredentialError(_complaint(suffix, "get", server, ended))
         try:
             answer = msgspec.json.decode(ended.stdout, type=_Answer)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             # without the text: a half-written answer may hold the secret
             message = f"{program(suffix)} get {server}: the answer is not JSON with Username and Secret"
             raise CredentialError(message) from None
@@ -172,7 +172,7 @@ def _complaint(suffix: str, verb: str, server: str, ended: Ended, secret: str = 
     """One line: who was asked what, and the helper's own words, unless they look like an answer with a secret."""
     said = (ended.stdout.strip() or ended.stderr.strip()).decode(errors="replace")
     last = said.splitlines()[-1].strip()[:200] if said else ""
-    if "Secret" in said or (secret and secret in said):
+    if "Secret" in said or "{" in said or (secret and secret in said):
         last = ""
     asked = f"{program(suffix)} {verb} {server}".rstrip()
     return f"{asked}: {last or 'failed'} (exit {ended.status})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -66,6 +67,10 @@ class DefaultKeychain:
     podman's files, and the helpers they name; for Google's registries then what is found as gcrane finds it. The first
     that knows the repository wins.
 
+    So what was said of a registry comes before what a machine is to Google, as in crane; gcrane asks Google's first.
+    Where a registry of Google's refuses what a file has (it may be the token of a login an hour ago), Google's are
+    tried next.
+
     Within a file the longest matching key wins (``host/a/b`` before ``host/a`` before ``host``); for one key
     ``credHelpers``, for a whole host ``credsStore``, come before ``auths``. ``<HOST>`` is the registry in upper case
     with ``_`` for everything that is neither letter nor digit. ``helper_limit`` is in seconds.
@@ -78,6 +83,8 @@ class DefaultKeychain:
         self._home = home or home_of(self._environ)
         self._helpers = Helpers(environ=environ, limit=helper_limit)
         self._files: tuple[AuthFile, ...] | None = None
+        self._given: dict[tuple[str, str], Credential] = {}
+        self._refused: dict[tuple[str, str], Credential] = {}
         self._google = GoogleCredentials(environ=self._environ, home=self._home, limit=helper_limit)
 
     async def find(self, registry: str, repository: str = "") -> Credential:
@@ -88,8 +95,17 @@ class DefaultKeychain:
             self._files = tuple(self._read())
         for file in self._files:
             if found := await self._ask(file, registry, repository):
-                return found
+                return await self._better(found, registry, repository) if serves(registry) else found
         return await self._google.find() if serves(registry) else ANONYMOUS
+
+    async def _better(self, found: Credential, registry: str, repository: str) -> Credential:
+        """What a file has for one of Google's registries; once that was refused, what Google's own say, if anything."""
+        if self._refused.get((registry, repository)) == found:
+            with contextlib.suppress(CredentialError):  # the refusal says more
+                own = await self._google.find()
+                return found if own.anonymous else own
+        self._given[registry, repository] = found
+        return found
 
     def forget(self, registry: str, repository: str = "") -> None:
         """Ask helpers again, and read the files again: somebody may have logged in meanwhile (C3)."""
@@ -98,6 +114,8 @@ class DefaultKeychain:
         self._files = None
         if serves(registry):
             self._google.forget()
+            if (given := self._given.pop((registry, repository), None)) is not None:
+                self._refused[registry, repository] = given
 
     def headers(self) -> Mapping[str, str]:
         """``HttpHeaders`` of docker's ``config.json``, without User-Agent, as in crane.

@@ -36,6 +36,9 @@ from asyncrane.oci.manifest import Manifest
 COSIGN_SUFFIXES = ("sig", "att", "sbom")
 """What cosign appends to ``sha256-<hex>.`` to make the tag of a signature, an attestation, an SBOM."""
 
+_ABSENT = frozenset({"NotFound", "Denied"})
+"""How a tag is not there in a repository whose images can be read: Artifactory says 403 (ggcr#1691)."""
+
 _DIGEST_TAG = re.compile(r"(sha(?:256|512)-[0-9a-f]{64})(\..+)?")
 
 Ship: TypeAlias = Callable[[Delivery, Manifest], Shipment]
@@ -146,7 +149,7 @@ class Attaching:
     def follow(self, delivery: Delivery, root: Manifest, then: Callable[[], None]) -> None:
         """Call ``then`` when everything attached to ``root`` and to what it lists is where ``delivery`` goes."""
         join = _Join(then, delivery.lost, lambda: delivery.live)
-        self._tree(delivery, root, join)
+        self._tree(delivery, root, join, {root.digest})
         join.arrived()
 
     def follow_digest(self, delivery: Delivery, digest: Digest, media_type: str, then: Callable[[], None]) -> None:
@@ -170,18 +173,23 @@ class Attaching:
         self._subject(delivery, digest, join, wait=True)
         join.arrived()
 
-    def _tree(self, delivery: Delivery, manifest: Manifest, join: _Join, *, wait: bool = True) -> None:
+    def _tree(
+        self, delivery: Delivery, manifest: Manifest, join: _Join, seen: set[Digest], *, wait: bool = True
+    ) -> None:
         self._subject(delivery, manifest.digest, join, wait=wait)
         for child in manifest.children():
+            if child.digest in seen:
+                continue
+            seen.add(child.digest)
             if child.media_type in media.INDEXES:
                 join.expect()
-                self._branch(delivery, child.digest, join, wait=wait)
+                self._branch(delivery, child.digest, join, seen, wait=wait)
             else:
                 self._subject(delivery, child.digest, join, wait=wait)
 
-    def _branch(self, delivery: Delivery, digest: Digest, join: _Join, *, wait: bool) -> None:
+    def _branch(self, delivery: Delivery, digest: Digest, join: _Join, seen: set[Digest], *, wait: bool) -> None:
         def then(manifest: Manifest) -> None:
-            self._tree(delivery, manifest, join, wait=wait)
+            self._tree(delivery, manifest, join, seen, wait=wait)
             join.arrived()
 
         self._reading.by_digest(delivery.source, digest, then, join.lost, join.live)
@@ -294,7 +302,7 @@ class Attaching:
                 join.arrived()
                 return
             if manifest.is_index:
-                self._tree(delivery, manifest, join, wait=False)
+                self._tree(delivery, manifest, join, {manifest.digest}, wait=False)
             self._send(delivery, manifest, None, join)
 
         def lost(failure: Failure) -> None:
@@ -321,7 +329,7 @@ class Attaching:
         def ended(event: Ended) -> None:
             if isinstance(event, Resolved):
                 self._compare(delivery, tag, event.descriptor.digest, join)
-            elif isinstance(event, CommandFailed) and event.failure.kind == "NotFound":
+            elif isinstance(event, CommandFailed) and event.failure.kind in _ABSENT:
                 join.arrived()
             elif isinstance(event, CommandFailed):
                 join.lost(event.failure)

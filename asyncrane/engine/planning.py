@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 
 import msgspec
 
-from asyncrane.abc import Place
+from asyncrane.abc import DOUBTED, Place
 from asyncrane.engine.messages import (
     Asking,
     BlobCopied,
@@ -59,7 +59,9 @@ class Costs:
         self._sites[site].bytes_mounted += max(command.blob.size, 0)
 
     def copied(self, command: CopyBlob, landings: tuple[Landing, ...]) -> None:
-        """One GET for all sinks that have not got it; POST and PUT at those, a POST at the others."""
+        """One GET for all sinks that have not got it; POST and PUT at those (and a HEAD of a large one), a POST at the
+        others.
+        """
         size = max(command.blob.size, 0)
         if any(landing.sent for landing in landings):
             self._sites[command.source.site.name].bytes_read += size
@@ -72,6 +74,8 @@ class Costs:
                 site.blobs += 1
                 site.bytes_written += size
                 requests["PUT uploads"] += 1
+                if size >= DOUBTED:
+                    requests["HEAD blobs"] += 1
             else:
                 site.bytes_existing += size
 

@@ -160,7 +160,7 @@ async def _platform(source: Source, config: Descriptor) -> Platform | None:
     body = await read_whole(source, config, limit=LARGEST_CONFIG)
     try:
         return Platform.read(msgspec.json.decode(body))
-    except (msgspec.DecodeError, RecursionError) as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise ContentError(f"config {config.digest!s} is not JSON: {str(exc)[:120]}") from exc
 
 

@@ -51,9 +51,11 @@ from asyncrane.engine.placing import SMALL, Donors, Placing, no_donors
 from asyncrane.engine.queue import Queue
 from asyncrane.engine.reading import READ, Reading
 from asyncrane.engine.shipping import Shipment, Shipping
+from asyncrane.errors import Failure
 from asyncrane.oci import media
 from asyncrane.oci.descriptor import Descriptor
 from asyncrane.oci.manifest import Manifest
+from asyncrane.oci.nesting import DEEPEST
 
 _CONGESTION = frozenset({"RateLimited", "ServerFault", "TimedOut"})
 
@@ -168,11 +170,11 @@ class Scheduler:
     def _ship_attached(self, delivery: Delivery, manifest: Manifest) -> Shipment:
         return self._ship(delivery, manifest, changed=False)
 
-    def _ship(self, delivery: Delivery, manifest: Manifest, *, changed: bool) -> Shipment:
+    def _ship(self, delivery: Delivery, manifest: Manifest, *, changed: bool, depth: int = 0) -> Shipment:
         place = delivery.target.place
-        return self._shipping.shipment(place, manifest, lambda s: self._fill(s, delivery, changed=changed))
+        return self._shipping.shipment(place, manifest, lambda s: self._fill(s, delivery, changed=changed, depth=depth))
 
-    def _fill(self, shipment: Shipment, delivery: Delivery, *, changed: bool) -> None:
+    def _fill(self, shipment: Shipment, delivery: Delivery, *, changed: bool, depth: int) -> None:
         """Everything the manifest names has to be there first; within one repository it is."""
         job, place = delivery.job, shipment.place
         if job.source == place:
@@ -189,23 +191,28 @@ class Scheduler:
                 shipment.missing -= 1
             if shipment.failure:
                 return
-        for child in shipment.manifest.children():
+        children = {child.digest: child for child in shipment.manifest.children()}
+        if children and depth >= DEEPEST:
+            message = f"{shipment.manifest.digest!s}: indexes in indexes, {depth} deep"
+            shipment.lost(Failure("UnsupportedManifest", message))
+            return
+        for child in children.values():
             if self._shipping.has(place, child.digest):
                 continue
             shipment.missing += 1
             if changed:
-                self._ask_for_child(shipment, delivery, child)
+                self._ask_for_child(shipment, delivery, child, depth)
             else:
-                self._read_child(shipment, delivery, child, changed=False)
+                self._read_child(shipment, delivery, child, depth, changed=False)
 
-    def _ask_for_child(self, shipment: Shipment, delivery: Delivery, child: Descriptor) -> None:
+    def _ask_for_child(self, shipment: Shipment, delivery: Delivery, child: Descriptor, depth: int) -> None:
         """The tag named something else before, which may share children with this: one HEAD saves their blobs."""
 
         def ended(event: Ended) -> None:
             if isinstance(event, Probed) and event.descriptor is not None:
                 shipment.arrived()
             else:
-                self._read_child(shipment, delivery, child, changed=True)
+                self._read_child(shipment, delivery, child, depth, changed=True)
 
         self.queue.push(
             lambda number: Probe(number, shipment.place, str(child.digest)) if shipment.live else None,
@@ -214,9 +221,11 @@ class Scheduler:
             priority=READ,
         )
 
-    def _read_child(self, shipment: Shipment, delivery: Delivery, child: Descriptor, *, changed: bool) -> None:
+    def _read_child(
+        self, shipment: Shipment, delivery: Delivery, child: Descriptor, depth: int, *, changed: bool
+    ) -> None:
         def then(manifest: Manifest) -> None:
-            self._shipping.attach(self._ship(delivery, manifest, changed=changed), shipment)
+            self._shipping.attach(self._ship(delivery, manifest, changed=changed, depth=depth + 1), shipment)
             shipment.arrived()
 
         self._reading.by_digest(delivery.job.source, child.digest, then, shipment.lost, lambda: shipment.live)

@@ -72,13 +72,27 @@ class Shipment:
     @property
     def live(self) -> bool:
         """Whether a job still wants it, itself or through an index."""
+        if self.wanted:
+            return True
+        if not self.parents:
+            return False
+        waiting, seen = list(self.parents), {self}
+        while waiting:
+            one = waiting.pop()
+            if one not in seen:  # indexes may list one another in as many ways as a registry likes
+                seen.add(one)
+                if one.wanted:
+                    return True
+                waiting += one.parents
+        return False
+
+    @property
+    def wanted(self) -> bool:
+        """Whether a job still wants it itself."""
         if self.fresh:
             return True
-        for _, delivery in self.deliveries:  # plain loops: this is asked for every blob
+        for _, delivery in self.deliveries:  # noqa: SIM110  (a plain loop: this is asked for every blob)
             if delivery.live:
-                return True
-        for parent in self.parents:  # noqa: SIM110
-            if parent.live:
                 return True
         return False
 

@@ -157,7 +157,8 @@ class Campaign:
         return await self._carry_out(jobs, _remembered(self._journal, run))
 
     async def retry(self, run: int) -> MirrorReport:
-        """Do again, as a run of its own, the images of run ``run`` that failed.
+        """Do again, as a run of its own, the images of run ``run`` that failed. Repositories that it could not read
+        stay reported: which images they have is known to nobody yet, so there is nothing to do again.
 
         :raises JournalError: when there is no such run
         """
@@ -165,8 +166,9 @@ class Campaign:
         failed = [r.job for r in self._journal.jobs(run) if r.outcome is not None and r.outcome.failure is not None]
         jobs = [msgspec.structs.replace(job, id=self._session.next_id()) for job in failed]
         options = msgspec.json.decode(old.options or "{}")
-        await self._begin("retry", jobs, Path(options.get("spec", "")), Gathered())
-        return await self._carry_out(jobs, Gathered())
+        gathered = _remembered(self._journal, run)
+        await self._begin("retry", jobs, Path(options.get("spec", "")), gathered)
+        return await self._carry_out(jobs, gathered)
 
     def statistics(self) -> Statistics:
         """The counts so far, with the images of the whole run."""

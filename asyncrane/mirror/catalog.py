@@ -64,7 +64,8 @@ async def tags(session: Session, repository: Repository, *, writing: bool = Fals
     :raises AsyncraneError: when the list cannot be had completely
     """
     remote = session.remote(repository, writing=writing)
-    return tuple(dict.fromkeys([tag async for tag in remote.tags()]))
+    # Artifactory puts digests between them (skopeo#2346), and what has a colon is no tag
+    return tuple(dict.fromkeys([tag async for tag in remote.tags() if ":" not in tag]))
 
 
 async def _of_catalog(origin: Origin, source: SourcePattern) -> Repositories:

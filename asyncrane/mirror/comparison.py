@@ -246,7 +246,7 @@ async def _platform(source: Remote, image: Manifest) -> Platform | None:
     body = await read_whole(source, config, limit=_LARGEST_CONFIG)
     try:
         return Platform.read(msgspec.json.decode(body))
-    except (msgspec.DecodeError, RecursionError) as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise ContentError(f"config {config.digest!s} is not JSON: {str(exc)[:120]}") from exc
 
 

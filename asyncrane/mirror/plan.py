@@ -133,7 +133,7 @@ class MirrorPlan(msgspec.Struct, omit_defaults=True):
             plan = msgspec.json.decode(data, type=cls)
             for image in plan.images:
                 image.job(0)
-        except (msgspec.DecodeError, UnicodeDecodeError, AsyncraneError) as exc:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, AsyncraneError) as exc:
             raise InvalidMirrorSpec(f"{name}: not a plan: {str(exc)[:200]}") from exc
         if plan.form != FORM:
             raise InvalidMirrorSpec(f"{name}: a plan of form {plan.form}; this program reads form {FORM}: plan again")

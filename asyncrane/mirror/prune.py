@@ -345,16 +345,20 @@ class _Removal:
 
     async def _lists(self, index: Descriptor, wanted: Digest) -> bool:
         """Whether ``index`` is one, and has the manifest ``wanted`` in it or below."""
-        if index.media_type not in media.INDEXES:
-            return False
-        manifest = self._indexes.get(index.digest)
-        if manifest is None:
-            try:
-                manifest = await self._remote.manifest(str(index.digest))
-            except NotFound:  # an index may list what is not there
-                return False
-            self._indexes[index.digest] = manifest
-        for child in manifest.children():
-            if child.digest == wanted or await self._lists(child, wanted):
+        waiting, seen = [index], set[Digest]()
+        while waiting:
+            found = waiting.pop()
+            if found.digest in seen or found.media_type not in media.INDEXES:
+                continue
+            seen.add(found.digest)
+            manifest = self._indexes.get(found.digest)
+            if manifest is None:
+                try:
+                    manifest = await self._remote.manifest(str(found.digest))
+                except NotFound:  # an index may list what is not there
+                    continue
+                self._indexes[found.digest] = manifest
+            if any(child.digest == wanted for child in manifest.children()):
                 return True
+            waiting += reversed(manifest.children())
         return False

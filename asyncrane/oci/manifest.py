@@ -17,6 +17,7 @@ from asyncrane.errors import DigestMismatch, UnsupportedManifest
 from asyncrane.oci import media
 from asyncrane.oci.descriptor import Descriptor
 from asyncrane.oci.digest import Digest
+from asyncrane.oci.weight import is_heavy
 
 LARGEST = 16 * 1024 * 1024
 """Bytes of manifest we read: registries accept 4 MiB (distribution-spec, "Pushing manifests"), some a little more."""
@@ -128,6 +129,9 @@ class Manifest(msgspec.Struct, frozen=True):
         return f"Manifest({self.media_type!r}, {len(self.body)} bytes, {str(self.digest)!r})"
 
 
+_MOST_VALUES = 1_000_000
+"""Ten for each of 100,000 layers; as many take 100 MB."""
+
 _REMEMBERED = 256 * 1024
 """Bytes of manifest up to which what it names is kept for whoever asks next, which is soon."""
 
@@ -154,6 +158,8 @@ def _layers(fields: dict[str, Any], media_type: str) -> tuple[Descriptor, ...]:
 @lru_cache(maxsize=1)
 def _decode(body: bytes) -> dict[str, Any]:
     """The JSON object, shared by the few that look at a manifest when it has come: for reading only."""
+    if is_heavy(body, _MOST_VALUES):
+        raise UnsupportedManifest(f"the manifest holds more than {_MOST_VALUES} values")
     try:
         fields = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
@@ -200,7 +206,7 @@ def _schema1_payload(body: bytes, fields: dict[str, Any]) -> bytes:
     try:
         protected = json.loads(_base64url(signatures[0]["protected"]))
         return body[: int(protected["formatLength"])] + _base64url(protected["formatTail"])
-    except (KeyError, TypeError, ValueError, RecursionError, binascii.Error) as exc:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError, binascii.Error) as exc:
         raise UnsupportedManifest(f"the schema 1 manifest has an unreadable signature: {exc}") from exc
 
 

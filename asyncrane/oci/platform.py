@@ -62,5 +62,9 @@ class Platform(msgspec.Struct, frozen=True, omit_defaults=True):
         return f"{name}:{self.os_version}" if self.os_version else name
 
 
+DEFAULT_PLATFORM = Platform("linux", "amd64")
+"""The image of an index that is meant where one is needed and none was named, as in crane."""
+
+
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""

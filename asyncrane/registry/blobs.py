@@ -29,15 +29,16 @@ from asyncrane.transport.origin import Origin
 
 _PROGRESS = 1024 * 1024
 _TRIES = 5
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
 
 
 async def exists(origin: Origin, path: str, digest: Digest, *, scopes: Sequence[str] = ()) -> bool:
-    """Whether repository ``path`` has the blob."""
+    """Whether repository ``path`` has the blob. A web page, which names no digest, does not say so."""
     answer = await origin.request(
         "HEAD", _target(path, digest), scopes=scopes or (pull_scope(path),), expect=(200, 404)
     )
-    return answer.status == 200
+    page = "html" in answer.headers.get("Content-Type", "") and "Docker-Content-Digest" not in answer.headers
+    return answer.status == 200 and not page
 
 
 async def size(origin: Origin, path: str, digest: Digest, *, scopes: Sequence[str] = ()) -> int | None:
@@ -246,7 +247,7 @@ async def _once(data: bytes) -> AsyncIterator[bytes]:
 
 
 def _number(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdigit() else None
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
 
 
 def _target(path: str, digest: Digest) -> str:

@@ -18,6 +18,7 @@ from asyncrane.registry.paging import decode, pages
 from asyncrane.transport.answer import Answer
 from asyncrane.transport.challenge import pull_scope
 from asyncrane.transport.origin import Origin
+from asyncrane.transport.redaction import bare_url
 
 PAGE = 10000
 """Entries to ask for at once: Google's registries are slow with less (ggcr#1091)."""
@@ -90,16 +91,16 @@ def _read(answer: Answer) -> Sequence[Listing]:
     fields = decode(answer)
     children, manifests = fields.get("child"), fields.get("manifest")
     if children is not None and not isinstance(children, list):
-        raise ServerFault(f"GET {answer.url}: 'child' is not a list", status=answer.status)
+        raise ServerFault(f"GET {bare_url(answer.url)}: 'child' is not a list", status=answer.status)
     if manifests is not None and not isinstance(manifests, dict):
-        raise ServerFault(f"GET {answer.url}: 'manifest' is not an object", status=answer.status)
+        raise ServerFault(f"GET {bare_url(answer.url)}: 'manifest' is not an object", status=answer.status)
     tags = fields.get("tags")
     if tags is not None and not isinstance(tags, list):
-        raise ServerFault(f"GET {answer.url}: 'tags' is not a list", status=answer.status)
+        raise ServerFault(f"GET {bare_url(answer.url)}: 'tags' is not a list", status=answer.status)
     try:
         listed = tuple(_listed(digest, said) for digest, said in (manifests or {}).items())
     except (InvalidDigest, ValueError, OverflowError) as exc:
-        raise ServerFault(f"GET {answer.url}: {str(exc)[:160]}", status=answer.status) from exc
+        raise ServerFault(f"GET {bare_url(answer.url)}: {str(exc)[:160]}", status=answer.status) from exc
     listing = Listing(
         tags=_names(tags),
         children=_names(children),

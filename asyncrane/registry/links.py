@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from urllib.parse import quote, urljoin, urlsplit
 
+from asyncrane.errors import ServerFault
 from asyncrane.transport.answer import Answer
+from asyncrane.transport.redaction import bare_url
 
-_LINK = re.compile(r"<([^>]*)>((?:\s*;\s*[^,;\s=]+\s*(?:=\s*(?:\"[^\"]*\"|[^,;\s]*))?)*)")
+_LINK = re.compile(r"<([^<>]*)>((?:\s*;\s*[^,;\s=]+\s*(?:=\s*(?:\"[^\"]*\"|[^,;\s]*))?)*)")
 _NEXT = re.compile(r";\s*rel\s*=\s*(?:\"(?:[^\"]*\s)?next(?:\s[^\"]*)?\"|next\s*(?:;|$))", re.IGNORECASE)
 
 
@@ -15,12 +17,17 @@ def resolve(requested: str, link: str) -> str:
     """The absolute form of ``link``, found in the answer to ``requested``.
 
     A registry behind a proxy that ends TLS may call itself ``http``: the same host and port stay on ``https``.
+
+    :raises ServerFault: when it is no URL
     """
     root = requested[: requested.find("/", len("https://"))]
     if link.startswith(f"{root}/"):  # what nearly every answer says, and there are thousands
         return link
-    target = urljoin(requested, link)
-    asked, given = urlsplit(requested), urlsplit(target)
+    try:
+        target = urljoin(requested, link)
+        asked, given = urlsplit(requested), urlsplit(target)
+    except ValueError:
+        raise ServerFault(f"{bare_url(requested)}: the answer names a place that is no URL") from None
     if asked.scheme == "https" and given.scheme == "http" and asked.netloc == given.netloc:
         return "https" + target[len("http") :]
     return target

@@ -12,6 +12,7 @@ from asyncrane.registry.paging import decode, first_page, pages
 from asyncrane.transport.answer import Answer
 from asyncrane.transport.challenge import catalog_scope, pull_scope
 from asyncrane.transport.origin import Origin
+from asyncrane.transport.redaction import bare_url
 
 _PAGE = 1000
 """Entries to ask for at once: ECR refuses more."""
@@ -64,7 +65,7 @@ def _reader(key: str) -> Callable[[Answer], Sequence[str]]:
     def read(answer: Answer) -> Sequence[str]:
         names = decode(answer).get(key)
         if names is not None and not isinstance(names, list):
-            raise ServerFault(f"GET {answer.url}: {key!r} is not a list", status=answer.status)
+            raise ServerFault(f"GET {bare_url(answer.url)}: {key!r} is not a list", status=answer.status)
         return [name for name in names or () if isinstance(name, str) and name]  # Nexus puts nulls between them
 
     return read

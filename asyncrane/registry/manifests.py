@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from asyncrane.errors import AsyncraneError, Denied, DigestMismatch, InvalidDigest, NotFound, RegistryError
+from asyncrane.errors import (
+    AsyncraneError,
+    ContentError,
+    Denied,
+    DigestMismatch,
+    InvalidDigest,
+    NotFound,
+    RegistryError,
+)
 from asyncrane.oci import media
 from asyncrane.oci.descriptor import Descriptor
 from asyncrane.oci.digest import Digest
 from asyncrane.oci.manifest import LARGEST, Manifest
 from asyncrane.transport.challenge import delete_scope, pull_scope, push_scope
 from asyncrane.transport.origin import Origin
+from asyncrane.transport.redaction import bare_url
 
 _ACCEPT = {"Accept": media.ACCEPT}
 _PERHAPS_DONE = frozenset({400, 403, 405, 409, 412})
@@ -26,7 +35,10 @@ async def fetch(origin: Origin, path: str, identifier: str, *, scopes: Sequence[
         "GET", _target(path, identifier), scopes=scopes or (pull_scope(path),), headers=_ACCEPT, limit=LARGEST
     )
     asked = _digest(identifier)
-    return Manifest.read(answer.body, content_type=answer.headers.get("Content-Type", ""), digest=asked)
+    try:
+        return Manifest.read(answer.body, content_type=answer.headers.get("Content-Type", ""), digest=asked)
+    except ContentError as error:
+        raise type(error)(f"GET {answer.url.partition('?')[0]}: {error}") from error
 
 
 async def head(origin: Origin, path: str, identifier: str, *, scopes: Sequence[str] = ()) -> Descriptor:
@@ -41,6 +53,8 @@ async def head(origin: Origin, path: str, identifier: str, *, scopes: Sequence[s
     digest = said or asked
     length = answer.headers.get("Content-Length", "")
     kind = answer.headers.get("Content-Type", "").partition(";")[0].strip()
+    if said is None and kind == "text/html":
+        kind = ""  # a web page, in which nobody was asked for this digest
     if answer.status != 200 or digest is None or (asked and digest != asked) or not length.isdigit() or not kind:
         return (await fetch(origin, path, identifier, scopes=scopes)).descriptor
     return Descriptor(kind, digest, int(length))
@@ -79,7 +93,7 @@ async def push(origin: Origin, path: str, manifest: Manifest, tag: str | None = 
         return {}
     stored = _digest(answer.headers.get("Docker-Content-Digest", ""))
     if stored is not None and not _same(stored, manifest):
-        raise DigestMismatch(f"PUT {answer.url}: the registry stored {manifest.digest!s} as {stored!s}")
+        raise DigestMismatch(f"PUT {bare_url(answer.url)}: the registry stored {manifest.digest!s} as {stored!s}")
     return answer.headers
 
 

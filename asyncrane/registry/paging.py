@@ -5,27 +5,37 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 
 from asyncrane.errors import ServerFault
+from asyncrane.oci.weight import is_heavy
 from asyncrane.registry.links import next_page, resolve, same_host
 from asyncrane.transport.answer import Answer
 from asyncrane.transport.origin import Origin
+from asyncrane.transport.redaction import bare_url
 
 Item = TypeVar("Item")
 
 _LARGEST_PAGE = 64 * 1024 * 1024
+_MOST_VALUES = 4_000_000
+MOST_PAGES = 10_000
+"""More than any list has: one that only goes on has no end."""
+
+_MOST_EMPTY = 100
+"""In a row: pages may be empty where somebody may not see all."""
 
 
-async def first_page(origin: Origin, target: str, *, scopes: Sequence[str] = ()) -> Answer:
+async def first_page(
+    origin: Origin, target: str, *, scopes: Sequence[str] = (), expect: Collection[int] = (200,)
+) -> Answer:
     """One page, up to 64 MiB: distribution 2.8 sends all tags at once.
 
     :raises NotFound: when there is no such list
     """
-    return await origin.request("GET", target, scopes=scopes, limit=_LARGEST_PAGE)
+    return await origin.request("GET", target, scopes=scopes, limit=_LARGEST_PAGE, expect=expect)
 
 
 async def pages(
@@ -38,12 +48,12 @@ async def pages(
 ) -> AsyncIterator[Sequence[Item]]:
     """The items of each page from ``target`` on; ``after`` says where more may be when a page has no ``Link``.
 
-    :raises ServerFault: when the pages go round in circles, or lead to another host
+    :raises ServerFault: when the pages go round in circles, have no end, or lead to another host
     """
     wanted: str | None = target
     asked: set[str] = set()
     shown: set[int] = set()
-    last = 0
+    last = empty = 0
     guessed = False
     while wanted is not None:
         asked.add(wanted)
@@ -53,7 +63,11 @@ async def pages(
         if items and page in shown:
             if guessed and page == last:  # `last` means nothing to this registry: it had sent everything at once
                 return
-            raise ServerFault(f"GET {answer.url}: a page that was sent before", status=answer.status)
+            raise ServerFault(f"GET {bare_url(answer.url)}: a page that was sent before", status=answer.status)
+        empty = 0 if items else empty + 1
+        if empty > _MOST_EMPTY or len(asked) > MOST_PAGES:
+            message = f"GET {bare_url(answer.url)}: the list has no end: {len(asked)} pages so far"
+            raise ServerFault(message, status=answer.status)
         yield items
         shown.add(page)
         last = page
@@ -61,7 +75,7 @@ async def pages(
         guessed = link is None
         wanted = after(items) if link is None else following(answer, link)
         if wanted in asked:
-            raise ServerFault(f"GET {answer.url}: the next page is an earlier one: the list is not complete")
+            raise ServerFault(f"GET {bare_url(answer.url)}: the next page is an earlier one: the list is not complete")
 
 
 def following(answer: Answer, link: str) -> str:
@@ -71,7 +85,7 @@ def following(answer: Answer, link: str) -> str:
     """
     target = resolve(answer.url, link)
     if not same_host(answer.url, target):
-        raise ServerFault(f"GET {answer.url}: the next page is on another host: the list is not complete")
+        raise ServerFault(f"GET {bare_url(answer.url)}: the next page is on another host: the list is not complete")
     return target
 
 
@@ -80,10 +94,14 @@ def decode(answer: Answer) -> dict[str, Any]:
 
     :raises ServerFault: when it is something else
     """
+    if is_heavy(answer.body, _MOST_VALUES):
+        raise ServerFault(f"GET {bare_url(answer.url)}: a page of more than {_MOST_VALUES} values")
     try:
         fields = msgspec.json.decode(answer.body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
-        raise ServerFault(f"GET {answer.url}: the answer is not JSON: {str(exc)[:80]}", status=answer.status) from exc
+        raise ServerFault(
+            f"GET {bare_url(answer.url)}: the answer is not JSON: {str(exc)[:80]}", status=answer.status
+        ) from exc
     if not isinstance(fields, dict):
-        raise ServerFault(f"GET {answer.url}: the answer is not a JSON object", status=answer.status)
+        raise ServerFault(f"GET {bare_url(answer.url)}: the answer is not a JSON object", status=answer.status)
     return fields

@@ -12,25 +12,37 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
-from weakref import WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from asyncrane.errors import NotFound, RegistryError, ServerFault, UnsupportedManifest
+import anyio
+
+from asyncrane.errors import Denied, NotFound, RegistryError, ServerFault, UnsupportedManifest
 from asyncrane.oci import media
 from asyncrane.oci.descriptor import Descriptor
 from asyncrane.oci.digest import Digest
 from asyncrane.oci.manifest import Manifest
 from asyncrane.registry import manifests
-from asyncrane.registry.links import next_page, with_query
-from asyncrane.registry.paging import decode, first_page, following
+from asyncrane.registry.links import next_page, resolve, same_host, with_query
+from asyncrane.registry.paging import MOST_PAGES, decode, first_page, following
+from asyncrane.registry.trials import first
 from asyncrane.transport.answer import Answer
 from asyncrane.transport.challenge import pull_scope, push_scope
 from asyncrane.transport.origin import Origin
+from asyncrane.transport.redaction import bare_url
 
-_UNSUPPORTED = frozenset({400, 404, 405, 406})
+_UNSUPPORTED = frozenset({200, 400, 404, 405, 406})
+"""200 is an error where the answer is a web page."""
+
 _ABOUT_SOMETHING_ELSE = frozenset({"NAME_UNKNOWN", "MANIFEST_UNKNOWN"})
 """What a registry with the API may say of a repository or a subject that it does not have."""
 
+_REDIRECTIONS = frozenset({301, 302, 303, 307, 308})
+"""GHCR sends us to a web page of another host: that is not asked, whatever it would say."""
+
+_HOPS = 5
+
 _ROUNDS = 10
+_trials: WeakKeyDictionary[Origin, anyio.Event] = WeakKeyDictionary()
 _FALLBACK = re.compile(r"sha(?:256|512)-[0-9a-f]{64}")
 
 
@@ -82,12 +94,13 @@ async def announce(origin: Origin, path: str, manifest: Manifest, said: Mapping[
 
     :raises UnsupportedManifest: when something else than an index is under the fallback tag
     """
-    if b'"subject"' not in manifest.body or (subject := manifest.subject) is None or said.get("OCI-Subject"):
+    if b'"subject"' not in manifest.body or (subject := manifest.subject) is None:
         return
-    known = origin.capabilities.referrers
-    if known is None:
-        known = await _ask(origin, path, subject.digest, "", (push_scope(path),)) is not None
-    if not known:
+    if origin.capabilities.referrers is None:
+        found = await _ask(origin, path, subject.digest, "", (push_scope(path),))
+        if found is None and origin.capabilities.referrers is None and said.get("OCI-Subject"):
+            return
+    if not origin.capabilities.referrers:  # whatever was said: ECR says so without the API (sigstore-js#1183)
         await _register(origin, path, subject.digest, manifest)
 
 
@@ -95,33 +108,63 @@ async def _ask(
     origin: Origin, path: str, subject: Digest, artifact_type: str, scopes: Sequence[str]
 ) -> list[Descriptor] | None:
     """What the referrers API answers; ``None`` when there is no such API."""
+    if origin.capabilities.referrers is None:
+        async with first(_trials, origin):
+            return None if _lacks_api(origin) else await _list(origin, path, subject, artifact_type, scopes)
+    return await _list(origin, path, subject, artifact_type, scopes)
+
+
+def _lacks_api(origin: Origin) -> bool:
+    return origin.capabilities.referrers is False
+
+
+async def _list(
+    origin: Origin, path: str, subject: Digest, artifact_type: str, scopes: Sequence[str]
+) -> list[Descriptor] | None:
     target: str | None = f"/v2/{path}/referrers/{subject}"
     if artifact_type:
         target = with_query(str(target), artifactType=artifact_type)
     found: list[Descriptor] = []
     asked: set[str] = set()
+    shown: set[int] = set()
     while target is not None and target not in asked:
         asked.add(target)
         try:
-            answer = await first_page(origin, target, scopes=scopes)
+            answer = await _page(origin, target, scopes)
         except RegistryError as error:
             if error.status not in _UNSUPPORTED or len(asked) > 1:
                 raise
             if origin.capabilities.referrers is None and _ABOUT_SOMETHING_ELSE.isdisjoint(error.codes):
                 origin.capabilities.referrers = False
             return None
-        if not _is_index(answer):
+        if answer.status != 200 or not _is_index(answer):
             if len(asked) > 1:
-                raise RegistryError(f"GET {answer.url}: a page of referrers is not an index", status=answer.status)
+                raise RegistryError(
+                    f"GET {bare_url(answer.url)}: a page of referrers is not an index", status=answer.status
+                )
             origin.capabilities.referrers = False
             return None
         found.extend(Descriptor.read(entry) for entry in decode(answer).get("manifests") or ())
         link = next_page(answer)
         target = following(answer, link) if link else None
+        if (page := hash(answer.body)) in shown or len(asked) > MOST_PAGES:
+            raise ServerFault(f"GET {bare_url(answer.url)}: pages without end: {len(asked)} so far", status=200)
+        shown.add(page)
     if target is not None:
         raise RegistryError(f"GET {target}: the next page of referrers is an earlier one")
     origin.capabilities.referrers = True
     return found
+
+
+async def _page(origin: Origin, target: str, scopes: Sequence[str]) -> Answer:
+    """What is answered there, or where else at the same host."""
+    for _ in range(_HOPS):
+        answer = await first_page(origin, target, scopes=scopes, expect=(200, *_REDIRECTIONS))
+        there = resolve(answer.url, answer.headers.get("Location", ""))
+        if answer.status == 200 or not same_host(answer.url, there):
+            return answer
+        target = there
+    raise ServerFault(f"GET {bare_url(target)}: redirected again and again", status=answer.status)
 
 
 def _is_index(answer: Answer) -> bool:
@@ -143,7 +186,7 @@ async def _fallback(origin: Origin, path: str, subject: Digest, scopes: Sequence
 async def _read(origin: Origin, path: str, tag: str, scopes: Sequence[str]) -> Manifest | None:
     try:
         return await manifests.fetch(origin, path, tag, scopes=scopes)
-    except NotFound:
+    except (NotFound, Denied):  # as Artifactory says of a tag that is not there (ggcr#1691)
         return None
 
 

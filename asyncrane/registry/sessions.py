@@ -15,9 +15,12 @@ from asyncrane.transport.challenge import pull_scope, push_scope
 from asyncrane.transport.origin import Origin
 
 _REFUSED = frozenset({400, 403, 404, 405, 500})
-_RANGE = re.compile(r"(?:bytes[= ])?0-(\d+)")
+_RANGE = re.compile(r"(?:bytes[= ])?0-(\d{1,19})")
 _LARGEST_MINIMUM = 1024 * 1024 * 1024
 _GOODBYE = 3.0
+
+HELD = 64 * 1024 * 1024
+"""Bytes of a piece that is put together in memory at the most, whatever the registry wants."""
 
 
 class Refused(Exception):
@@ -72,7 +75,7 @@ def opened(answer: Answer, *, kept: bool = False) -> Session:
     if not location:
         raise ServerFault(f"POST {answer.url.partition('?')[0]}: no Location", status=answer.status)
     minimum = answer.headers.get("OCI-Chunk-Min-Length", "")
-    least = min(int(minimum), _LARGEST_MINIMUM) if minimum.isascii() and minimum.isdigit() else 0
+    least = min(int(minimum[:19]), _LARGEST_MINIMUM) if minimum.isascii() and minimum.isdigit() else 0
     return Session(resolve(answer.url, location), minimum=least, kept=kept)
 
 

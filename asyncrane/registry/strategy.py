@@ -33,6 +33,8 @@ _REFUSALS = _PLAIN_REFUSALS | {400, 404, 416}
 _HOPELESS = frozenset({"NAME_UNKNOWN", "NAME_INVALID", "DENIED", "UNAUTHORIZED"})
 _TEMPORARY = frozenset({408, 429, 499})
 _TRIES = 5
+MOST_LOSSES = 5
+"""Pieces that may get lost for the most part before a registry is taken to be broken."""
 _PATIENCE = 2
 _PROGRESS = MIB
 _FLOOR = 64 * 1024
@@ -47,13 +49,16 @@ class Verdict(Enum):
 
 
 class Strategy:
-    """How one blob is sent; :meth:`judge` is told of every failure."""
+    """How one blob is sent; :meth:`judge` is told of every failure. ``losses`` counts the pieces of which the registry
+    kept the smaller part.
+    """
 
     def __init__(self, capabilities: Capabilities, size: int) -> None:
         self._capabilities = capabilities
         limited = 0 < capabilities.chunk < size
         self.kind: Kind = "chunks" if limited else capabilities.upload
         self.rejoined = False
+        self.losses = 0
         self._chunk = capabilities.chunk
         self._refused = False
         self._renewed = False
@@ -106,7 +111,12 @@ class Strategy:
         if said is None or said >= end:
             return end
         self.rejoined = True
-        return said if max(start, 1) < said else end
+        if said <= max(start, 1):
+            return end
+        if 2 * (said - start) < end - start:  # so little that the rest had better not be sent for nothing each time
+            self.losses += 1
+            self.kind, self._chunk = "chunks", max(said - start, _FLOOR)
+        return said
 
     def resumed(self, offset: int, before: int) -> None:
         """The registry has the bytes up to ``offset``; we were about to send from ``before`` on."""
@@ -167,7 +177,8 @@ class Strategy:
         return Verdict.RESUME
 
     def _too_large(self, phase: Phase, length: int) -> Verdict:
-        if phase == "commit" or length <= _FLOOR:
+        forced = self.kind == "chunks" and 0 < self._chunk < length  # by a registry that wants no smaller ones
+        if phase == "commit" or length <= _FLOOR or forced:
             return Verdict.GIVE_UP
         limit = PROXY_LIMIT if length > PROXY_LIMIT else length // 2
         known = self._capabilities.chunk
@@ -202,5 +213,5 @@ class Strategy:
 
 
 def temporary(error: RegistryError) -> bool:
-    """Whether the same request may succeed later."""
-    return error.status in _TEMPORARY or (error.status >= 500 and error.status != 501)
+    """Whether the same request may succeed later: also where it was answered with a web page."""
+    return error.status in _TEMPORARY or (error.status >= 500 and error.status != 501) or 200 <= error.status < 300

@@ -15,7 +15,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from asyncrane.errors import AsyncraneError, Failure, RegistryError, TransportError
 from asyncrane.oci.digest import Digest
 from asyncrane.registry import blobs, sessions
-from asyncrane.registry.sessions import Session
+from asyncrane.registry.sessions import HELD, Session
 from asyncrane.registry.strategy import CHUNK, temporary
 from asyncrane.transport.answer import Body
 from asyncrane.transport.challenge import push_scope
@@ -162,7 +162,7 @@ class _Sending:
         session.moved(answer)
 
     async def _send_pieces(self, session: Session, flow: _Flow) -> None:
-        size = max(self._origin.capabilities.chunk or CHUNK, session.minimum)
+        size = max(self._origin.capabilities.chunk or CHUNK, min(session.minimum, HELD))
         held = bytearray()
         while (chunk := await flow.next()) is not None:
             held += chunk

@@ -90,27 +90,28 @@ async def look(origin: Origin, path: str) -> Listing:
 
 
 async def read(origin: Origin, top: str) -> Tree:
-    """All repositories at ``top`` and below, each with what it has. The registry's catalog is asked, unless it is one
-    of Google's, which tell the children of each.
+    """All repositories at ``top`` and below, each with what it has; all of the registry where ``top`` is empty. The
+    catalog is asked, unless it is a path in one of Google's registries, which tell the children of each.
 
     :raises NotFound: when there is nothing at ``top`` or below
     :raises RegistryError: when the registry does not tell what it has; the message says so
     """
-    if google.is_google(origin.registry):
+    if top and google.is_google(origin.registry):
         return await _by_children(origin, top)
     try:
         found = await _by_catalog(origin, top)
     except RegistryError as exc:
         if not is_refusal(exc):
             raise
-        if await tells_children(origin, top):
+        if top and await tells_children(origin, top):
             return await _by_children(origin, top)
-        message = f"{origin.registry} does not say which repositories are below {top} ({exc})"
+        there = f"are below {top}" if top else "it has"
+        message = f"{origin.registry} does not say which repositories {there} ({exc})"
         kind = type(exc) if isinstance(exc, Unauthorized | Denied) else RegistryError
         raise kind(message, status=exc.status, codes=exc.codes) from exc
     if found.repositories or found.unread:
         return found
-    if await tells_children(origin, top):  # a registry like Google's may have an empty catalog
+    if top and await tells_children(origin, top):  # a registry like Google's may have an empty catalog
         return await _by_children(origin, top)
     raise _nothing(origin, top)
 
@@ -127,7 +128,7 @@ async def _by_catalog(origin: Origin, top: str) -> Tree:
     paths: list[str] = []
     unread: list[Unread] = []
     async for path in catalog(origin):
-        if path == top or path.startswith(f"{top}/"):
+        if not top or path == top or path.startswith(f"{top}/"):
             try:
                 paths.append(checked(path))
             except InvalidReference as exc:
@@ -167,7 +168,7 @@ def children_of(paths: list[str]) -> dict[str, tuple[str, ...]]:
 
 
 def _nothing(origin: Origin, top: str) -> NotFound:
-    message = f"{origin.registry} has no repository {top}, and none below it"
+    message = f"{origin.registry} has no repository {top}, and none below it" if top else f"{origin.registry} is empty"
     return NotFound(message, status=404, codes=("NAME_UNKNOWN",))
 
 

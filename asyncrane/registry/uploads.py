@@ -1,31 +1,33 @@
 """Uploads: blobs get to a repository with the fewest requests and bytes that its registry allows.
 
 The POST that opens a session asks for a mount from the repository itself: 201 means that the blob is here already,
-202 opens the session, so no HEAD is needed. What follows is decided by :class:`~asyncrane.registry.strategy.Strategy`;
-this module does it.
+202 opens the session, so no HEAD is needed. Registries that mount nothing say 202 of every blob (ECR by default, that
+of crane), so that a HEAD follows for a large one: always, so that a plan can say so. What comes next is decided by
+:class:`~asyncrane.registry.strategy.Strategy`; this module does it.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Hashable, Mapping, MutableMapping
-from contextlib import asynccontextmanager
-from typing import TypeVar
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from weakref import WeakKeyDictionary
 
 import anyio
 
-from asyncrane.abc import Reader, UploadLedger
-from asyncrane.errors import DigestMismatch, RegistryError, TransportError
+from asyncrane.abc import DOUBTED, Reader, UploadLedger
+from asyncrane.errors import DigestMismatch, RegistryError, ServerFault, TransportError
 from asyncrane.oci.descriptor import Descriptor
 from asyncrane.oci.digest import Digest
 from asyncrane.registry import blobs, sessions
 from asyncrane.registry.feed import Feed
-from asyncrane.registry.sessions import Refused, Session
-from asyncrane.registry.strategy import CHUNK, Phase, Strategy, Verdict, temporary
+from asyncrane.registry.sessions import HELD, Refused, Session
+from asyncrane.registry.strategy import CHUNK, MOST_LOSSES, Phase, Strategy, Verdict, temporary
 from asyncrane.registry.trail import Trail
+from asyncrane.registry.trials import first
 from asyncrane.transport.answer import Answer, Body
 from asyncrane.transport.challenge import push_scope
 from asyncrane.transport.origin import Origin
+from asyncrane.transport.redaction import bare_url
 
 SMALL = 256 * 1024
 """Blobs up to this size are read whole and sent in one piece, which transport can send again by itself."""
@@ -34,19 +36,19 @@ COMMITTED = 8 * 1024 * 1024
 """Bytes a second at which a registry may hash and move an upload before it answers: object stores copy it whole."""
 
 _OCTETS = {"Content-Type": "application/octet-stream"}
-Key = TypeVar("Key", bound=Hashable)
 
 _self_mounts: WeakKeyDictionary[Origin, anyio.Event] = WeakKeyDictionary()
 
 
 class _Donors:
     """What the repositories of one registry are good for as donors: ``trials`` of those that were asked, and those that
-    are ``closed`` to everybody.
+    are ``closed`` to everybody or have been ``generous`` to somebody.
     """
 
     def __init__(self) -> None:
         self.trials: dict[str, anyio.Event] = {}
         self.closed: set[str] = set()
+        self.generous: set[str] = set()
 
 
 _donors: WeakKeyDictionary[Origin, _Donors] = WeakKeyDictionary()
@@ -70,7 +72,9 @@ class Uploads:
         """
         if self._is_refused(donor):
             return False
-        async with _first(self._donors.trials, donor):
+        async with AsyncExitStack() as stack:
+            for key in self._questions(donor):
+                await stack.enter_async_context(first(self._donors.trials, key))
             if self._is_refused(donor):
                 return False
             try:
@@ -84,19 +88,31 @@ class Uploads:
             await sessions.abandon(self._origin, self._path, unused)
         return session is None
 
+    def _questions(self, donor: str) -> tuple[str, ...]:
+        """What is not known before somebody has asked: whether there is anything to be had from the donor, and, where
+        it is in another project, for this repository (Harbor: not, harbor#17097).
+        """
+        ours = donor.partition("/")[0] == self._path.partition("/")[0]
+        return (donor,) if ours else (donor, f"{donor} for {self._path}")
+
     def _is_refused(self, donor: str) -> bool:
         return donor in self._donors.closed or (self._path, donor) in self._origin.capabilities.refused_donors
 
     async def _ask(self, blob: Descriptor, donor: str) -> Session | None:
         """Ask for a mount, and where that is refused begin the upload it leads to. If that goes well it is the donor
-        that is not to be had, by nobody; otherwise it is this repository that gets nothing.
+        that is not to be had, by nobody if nobody has had of it; otherwise it is this repository that gets nothing.
         """
         try:
-            return await sessions.begin_mounting(self._origin, self._path, blob.digest, donor)
+            session = await sessions.begin_mounting(self._origin, self._path, blob.digest, donor)
         except Refused:
             self._origin.capabilities.refused_donors.add((self._path, donor))
+        else:
+            if session is None:
+                self._donors.generous.add(donor)
+            return session
         session = await self._begin(blob)
-        self._donors.closed.add(donor)
+        if donor not in self._donors.generous:
+            self._donors.closed.add(donor)
         if session is not None:
             session.kept = True
         return session
@@ -119,16 +135,35 @@ class Uploads:
         """The session that has most of the blob; ``None`` when it is here."""
         begun, kept = await trail.session(), self._kept.pop(blob.digest, None)
         if begun is None:
-            return kept or await self._begin(blob)
+            return await self._doubted(blob, kept or await self._begin(blob))
         if kept is not None:
             await sessions.abandon(self._origin, self._path, kept)
         return begun
+
+    async def _doubted(self, blob: Descriptor, session: Session | None) -> Session | None:
+        """The session, if the blob is not here: 202 may be what the registry answers whatever is to be mounted."""
+        origin, known = self._origin, self._origin.capabilities
+        if session is None or blob.size < DOUBTED or not (session.kept or known.self_mount):
+            return session
+        try:
+            here = await blobs.exists(origin, self._path, blob.digest, scopes=(push_scope(self._path),))
+        except RegistryError:
+            return session
+        except BaseException:
+            await sessions.abandon(origin, self._path, session)
+            raise
+        if not here:
+            return session
+        if not session.kept:
+            known.self_mount = False
+        await sessions.abandon(origin, self._path, session)
+        return None
 
     async def _begin(self, blob: Descriptor) -> Session | None:
         """A session for the blob; ``None`` when it is here."""
         origin, path = self._origin, self._path
         if origin.capabilities.self_mount:
-            async with _first(_self_mounts, origin):
+            async with first(_self_mounts, origin):
                 if origin.capabilities.self_mount:
                     try:
                         return await sessions.begin_mounting(origin, path, blob.digest, path)
@@ -146,22 +181,6 @@ class Uploads:
 
     def __repr__(self) -> str:
         return f"Uploads({self._origin.registry}/{self._path}, {len(self._kept)} sessions kept)"
-
-
-@asynccontextmanager
-async def _first(trials: MutableMapping[Key, anyio.Event], key: Key) -> AsyncIterator[None]:
-    """Whoever comes first goes ahead alone; the others go when it is through."""
-    trial = trials.get(key)
-    if trial is None:
-        trial = trials[key] = anyio.Event()
-        try:
-            yield
-        finally:
-            trial.set()
-    else:
-        if not trial.is_set():
-            await trial.wait()
-        yield
 
 
 class _Sending:
@@ -246,6 +265,8 @@ class _Sending:
             session.moved(answer)
             end = start + length if length >= 0 else self._feed.position
             session.offset = self._strategy.acknowledged(sessions.received(answer.headers), start, end)
+            if self._strategy.losses > MOST_LOSSES:
+                raise ServerFault(f"PATCH {bare_url(answer.url)}: most of what is sent is lost, again and again")
             self._trail.note(session)
 
     async def _commit(self) -> None:
@@ -274,7 +295,7 @@ class _Sending:
             return self._small[start : start + length]
         await feed.seek(start)
         if length < 0 and self._strategy.kind == "chunks":
-            return await feed.gather(self._strategy.piece(CHUNK, self._session.minimum))
+            return await feed.gather(self._strategy.piece(CHUNK, min(self._session.minimum, HELD)))
         self._streamed = True
         wanted = length if length >= 0 else None
         return Body(lambda: feed.take(wanted), wanted)
@@ -308,7 +329,9 @@ class _Sending:
             except RegistryError:
                 verdict = strategy.lost()
             else:
-                if session.offset or isinstance(error, RegistryError):
+                if 0 <= self._blob.size < session.offset:  # it has not got what nobody has
+                    verdict = strategy.lost()
+                elif session.offset or isinstance(error, RegistryError):
                     strategy.resumed(session.offset, self._offset)
                 else:  # a connection broke: nothing to save, and what was under way may still arrive there
                     verdict = strategy.lost()

@@ -27,7 +27,8 @@ async def accepting(
     if runner.server is None:
         raise RuntimeError("the runner was not set up")
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(runner.server, host, port, ssl=ssl, backlog=128)
+    with anyio.CancelScope(shield=True):  # cancelled, it would leave the listening socket open
+        server = await loop.create_server(runner.server, host, port, ssl=ssl, backlog=128)
     try:
         yield int(server.sockets[0].getsockname()[1])
     finally:

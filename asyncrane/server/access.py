@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -103,7 +104,8 @@ class PlainUsers:
 
     def check(self, username: str, password: str) -> bool:
         """Whether this is the user's password."""
-        return self._passwords.get(username) == password
+        known = self._passwords.get(username)
+        return known is not None and hmac.compare_digest(known.encode(), password.encode())
 
 
 class BasicAuth:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from ssl import SSLContext
+from urllib.parse import quote
 
 import anyio
 from aiohttp import ClientError, web
@@ -22,6 +23,9 @@ from asyncrane.server.storage import Storage
 
 _LOG = logging.getLogger(__name__)
 _READ_BUFFER = 256 * 1024
+_PLAIN = "/:@!$&'()*+,;=~"
+"""What a path in a log is written with as it is; spaces and line feeds would make fields and lines of their own."""
+
 _GONE = (ConnectionError, ClientError, web.RequestPayloadError)
 
 REGISTRY = web.AppKey("registry", Registry)
@@ -51,7 +55,7 @@ def make_app(
         except (HangUp, *_GONE):
             raise
         except Exception:
-            _LOG.exception("%s %s failed", call.method, call.path)
+            _LOG.exception("%s %s failed", call.method, quote(call.path, safe=_PLAIN))
             return error_reply(500, "UNKNOWN", "the registry failed; its log says why")
 
     async def handle(request: web.Request) -> web.StreamResponse:
@@ -78,9 +82,11 @@ async def serving(
     port: int = 0,
     ssl: SSLContext | None = None,
     grace: float = 1.0,
+    idle: float = 75.0,
 ) -> AsyncIterator[str]:
     """Serve ``app``; gives ``host:port`` as clients write it, with the real port.
 
+    :param idle: seconds a connection may take to bring a whole head of a request, the first or the next one
     :param grace: seconds the requests under way have to end when this is left
     :raises OSError: when the address cannot be listened on
     """
@@ -88,6 +94,8 @@ async def serving(
         app,
         access_log=None,
         shutdown_timeout=grace,
+        keepalive_timeout=idle,
+        auto_decompress=False,  # what is stored is what was sent; a few bytes may stand for a disk full
         read_bufsize=_READ_BUFFER,
         # A client that has gone must not keep its upload session busy.
         handler_cancellation=True,
@@ -126,7 +134,7 @@ def access_log(write: Callable[[str], None]) -> Around:
 
     async def around(call: Call, handler: Handler) -> Reply:
         reply = await handler(call)
-        write(f"{call.method} {call.path} {reply.status} {reply.length}")
+        write(f"{call.method} {quote(call.path, safe=_PLAIN)} {reply.status} {reply.length}")
         return reply
 
     return around
@@ -155,7 +163,7 @@ async def _send(request: web.Request, reply: Reply) -> web.StreamResponse:
     if not isinstance(reply.body, Stream):
         return web.Response(status=reply.status, headers=headers, body=reply.body or None)
     response = web.StreamResponse(status=reply.status, headers=headers)
-    if "Content-Length" not in headers:
+    if "Content-Length" not in headers and reply.body.length >= 0:
         response.content_length = reply.body.length
     await response.prepare(request)
     async with aclosing(reply.body.chunks()) as chunks:

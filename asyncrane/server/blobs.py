@@ -9,7 +9,7 @@ from asyncrane.server.refusal import Refused, blob_unknown
 from asyncrane.server.reply import Reply, Stream
 from asyncrane.server.storage import Storage
 
-_RANGE = re.compile(r"bytes=([0-9]*)-([0-9]*)")
+_RANGE = re.compile(r"bytes=([0-9]{0,19})-([0-9]{0,19})")
 
 
 def head_blob(storage: Storage, call: Call) -> Reply:

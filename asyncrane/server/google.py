@@ -81,5 +81,5 @@ def _created(storage: Storage, repository: str, manifest: Manifest) -> int:
     try:
         said = msgspec.json.decode(b"".join(storage.pieces(config.digest, 0, size)))
         return int(datetime.fromisoformat(said["created"]).timestamp() * 1000)
-    except (msgspec.DecodeError, KeyError, TypeError, ValueError):
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError, RecursionError):
         return 0

@@ -12,7 +12,7 @@ Chunk: TypeAlias = bytes | bytearray | memoryview
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """A body of ``length`` bytes that is read while it is sent; ``chunks`` may be called once."""
+    """A body of ``length`` bytes (-1: nobody says) that is read while it is sent; ``chunks`` may be called once."""
 
     length: int
     chunks: Callable[[], AsyncGenerator[Chunk, None]]

@@ -142,7 +142,8 @@ class TokenAuth:
 
     def _challenge(self, call: Call, scope: Scope | None, error: str) -> Refused:
         parts = {"realm": f"{call.base}/token", "service": self._service, "scope": str(scope or ""), "error": error}
-        challenge = ",".join(f'{name}="{value}"' for name, value in parts.items() if value)
+        # what is asked for may be anything, and must not end the header or the quotes
+        challenge = ",".join(f'{name}="{value}"' for name, value in parts.items() if value and _may_be_quoted(value))
         headers = {"WWW-Authenticate": f"Bearer {challenge}"}
         return Refused(401, "UNAUTHORIZED", error.replace("_", " ") or "authentication required", headers=headers)
 
@@ -175,6 +176,10 @@ def _open(key: bytes, token: str) -> dict[str, Any] | None:
         return None
     claims: dict[str, Any] = json.loads(data)
     return claims
+
+
+def _may_be_quoted(value: str) -> bool:
+    return value.isascii() and value.isprintable() and not {'"', "\\"} & set(value)
 
 
 def _text(data: bytes) -> str:

@@ -25,7 +25,7 @@ from asyncrane.server.storage import Incoming, Storage
 SESSION_LIFE = 3600.0
 """Seconds an untouched session is kept."""
 
-_CONTENT_RANGE = re.compile(r"([0-9]+)-([0-9]+)")
+_CONTENT_RANGE = re.compile(r"([0-9]{1,19})-([0-9]{1,19})")
 _ALGORITHMS = frozenset({"sha256", "sha512"})
 
 

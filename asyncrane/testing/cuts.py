@@ -81,7 +81,7 @@ def shorten(by: int, **when: Unpack[When]) -> Fault:
 
     async def effect(call: Call, handler: Handler) -> Reply:
         reply = await handler(call)
-        stream = _stream(reply)
+        stream = _stream(call, reply)
         length = max(stream.length - by, 0)
 
         async def chunks() -> AsyncGenerator[Chunk, None]:
@@ -94,6 +94,25 @@ def shorten(by: int, **when: Unpack[When]) -> Fault:
         return Reply(reply.status, headers, Stream(length, chunks))
 
     return Fault("shorten", effect, {"kind": "blob-get", **when})
+
+
+def overstate(by: int, **when: Unpack[When]) -> Fault:
+    """Say ``by`` bytes more in Content-Length than there are, and close the connection when they were to come."""
+
+    async def effect(call: Call, handler: Handler) -> Reply:
+        reply = await handler(call)
+        stream = _stream(call, reply)
+        said = reply.headers.get("Content-Length", str(stream.length))
+
+        async def chunks() -> AsyncGenerator[Chunk, None]:
+            async for chunk in stream.chunks():
+                yield chunk
+            raise HangUp
+
+        headers = {**reply.headers, "Content-Length": str(int(said) + by)}
+        return Reply(reply.status, headers, Stream(stream.length + by, chunks))
+
+    return Fault("overstate", effect, {"kind": "blob-get", **when})
 
 
 def ignore_range(**when: Unpack[When]) -> Fault:
@@ -190,6 +209,8 @@ def _at_byte(name: str, at: int, act: Callable[[], Awaitable[None]], when: When)
                 left -= len(chunk)
             if rest:
                 yield rest
+        if left == 0:  # there was no body
+            await act()
 
     return _on_body(name, chunks, when)
 
@@ -197,7 +218,7 @@ def _at_byte(name: str, at: int, act: Callable[[], Awaitable[None]], when: When)
 def _on_body(name: str, change: Callable[[Stream], AsyncGenerator[Chunk, None]], when: When) -> Fault:
     async def effect(call: Call, handler: Handler) -> Reply:
         reply = await handler(call)
-        stream = _stream(reply)
+        stream = _stream(call, reply)
         return replace(reply, body=Stream(stream.length, lambda: change(stream)))
 
     return Fault(name, effect, {"kind": "blob-get", **when})
@@ -228,8 +249,11 @@ def _at_request_byte(name: str, at: int, act: Callable[[], Awaitable[None]], whe
     return Fault(name, effect, {"kind": _UPLOADS, **when})
 
 
-def _stream(reply: Reply) -> Stream:
+def _stream(call: Call, reply: Reply) -> Stream:
+    """The body to send: none to HEAD, whatever length the headers say."""
     body = reply.body
+    if call.method == "HEAD":
+        return Stream.of(int(reply.headers.get("Content-Length", reply.length)), lambda: iter(()))
     if isinstance(body, Stream):
         return body
     return Stream.of(len(body), lambda: iter((body,) if body else ()))

@@ -201,6 +201,16 @@ def lose_answer(*, reset: bool = True, **when: Unpack[When]) -> Fault:
     return Fault("lose_answer", effect, when)
 
 
+def forget_caller(**when: Unpack[When]) -> Fault:
+    """Act as if nothing had been shown: 401 with the registry's own challenge, if it has any."""
+
+    async def effect(call: Call, handler: Handler) -> Reply:
+        shown = {name: value for name, value in call.headers.items() if name.lower() != "authorization"}
+        return await handler(replace(call, headers=shown))
+
+    return Fault("forget_caller", effect, when)
+
+
 def set_headers(headers: Mapping[str, str | None], **when: Unpack[When]) -> Fault:
     """Change headers of the answer; ``None`` takes one away. (Content-Length cannot be made to lie: cut instead.)"""
 

@@ -59,14 +59,14 @@ class FaultyRegistry:
         self._storage_host = storage_host
         self._signatures = 0
         self._exit = contextlib.AsyncExitStack()
+        self._listening = contextlib.AsyncExitStack()
 
     def __repr__(self) -> str:
         return f"FaultyRegistry({self.address!r}, {self.log!r})"
 
     async def __aenter__(self) -> FaultyRegistry:
-        self.address = await self._exit.enter_async_context(
-            serving(self._app, host=self._host, ssl=self._ssl, grace=0.2)
-        )
+        self._exit.push_async_callback(self.go_down)
+        await self._listen(0)
         if self._storage_host:
             app = make_app(self.storage, around=self._storage_around)
             self.storage_address = await self._exit.enter_async_context(
@@ -78,6 +78,18 @@ class FaultyRegistry:
         self, kind: type[BaseException] | None, exc: BaseException | None, at: TracebackType | None
     ) -> None:
         await self._exit.aclose()
+
+    async def go_down(self) -> None:
+        """Break all connections and refuse new ones; what is stored and what is being uploaded stays."""
+        await self._listening.aclose()
+
+    async def come_back(self) -> None:
+        """Listen again where it was."""
+        await self._listen(int(self.address.rpartition(":")[2]))
+
+    async def _listen(self, port: int) -> None:
+        served = serving(self._app, host=self._host, port=port, ssl=self._ssl, grace=0.2)
+        self.address = await self._listening.enter_async_context(served)
 
     @property
     def url(self) -> str:
@@ -180,7 +192,7 @@ class FaultyRegistry:
             async with contextlib.aclosing(body.chunks()) as chunks:
                 async for chunk in chunks:
                     request.response_bytes += len(chunk)
-                    if request.response_bytes >= body.length:
+                    if 0 <= body.length <= request.response_bytes:
                         # Now, not when we are asked for more: by then the client may have looked at the log.
                         self.log.end(request)
                     yield chunk

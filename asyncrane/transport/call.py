@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Mapping
 from typing import TYPE_CHECKING
 
+from asyncrane.transport import failure
 from asyncrane.transport.answer import Body
-from asyncrane.transport.redaction import bare_url
+from asyncrane.transport.redaction import bare_url, secrets_in
 from asyncrane.transport.statistics import kind_of
 
 if TYPE_CHECKING:
@@ -111,6 +112,11 @@ class Call:
         """Whether it begins an upload or stores a manifest: what finds out that a repository is missing."""
         return (self.method, self.kind) in (("POST", "uploads"), ("PUT", "manifests")) and self.target[:4] == "/v2/"
 
+    def accepts(self, status: int, headers: Mapping[str, str], body: bytes) -> bool:
+        """Whether this is an answer. A web page is none, except to a ping, or where there is no referrers API."""
+        page = self.kind not in ("ping", "referrers") and failure.is_page(status, headers, body)
+        return status in self.expect and not page
+
     @property
     def repository(self) -> str:
         """The path of the repository that a push is for."""
@@ -120,6 +126,19 @@ class Call:
     def what(self) -> str:
         """Method and URL, for messages."""
         return f"{self.method} {bare_url(str(self.url))}"
+
+    def remark(self, status: int, registry: str) -> str:
+        """What belongs to a message about this status: where a body is too large, how large it was; where another host
+        said so, who sent us there.
+        """
+        if self.foreign and self.redirects:
+            return f" (sent there by {registry})"
+        size = self.body.length if isinstance(self.body, Body) else len(self.body)
+        return f" (a body of {size} bytes)" if status == 413 and size else ""
+
+    def secrets(self, shown: Mapping[str, str]) -> frozenset[str]:
+        """What it shows in the headers ``shown`` and, if it is for a token, in its form."""
+        return secrets_in(shown, self.body if self.kind == "token" and isinstance(self.body, bytes) else b"")
 
     def streamed(self) -> Body:
         """The body as a stream."""

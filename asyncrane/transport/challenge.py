@@ -222,7 +222,7 @@ def read_grant(body: bytes, realm: str) -> Grant:
     shown = bare_url(realm)
     try:
         fields: Any = msgspec.json.decode(body)
-    except msgspec.DecodeError as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise ServerFault(f"{shown}: the token service's answer is not JSON") from exc
     token: Any = (fields.get("access_token") or fields.get("token")) if isinstance(fields, dict) else None
     if not isinstance(token, str) or not token or not token.isascii() or not token.isprintable() or " " in token:
@@ -234,6 +234,6 @@ def read_grant(body: bytes, realm: str) -> Grant:
 def _life(value: Any) -> float:
     try:
         seconds = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return _DEFAULT_LIFE
     return seconds if 0 < seconds < float("inf") else _DEFAULT_LIFE

@@ -7,7 +7,6 @@ agreed which version is spoken.)
 from __future__ import annotations
 
 import re
-import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -33,7 +32,7 @@ from asyncrane.errors import (
 )
 from asyncrane.transport import failure
 from asyncrane.transport.redaction import scrubbed
-from asyncrane.transport.tls import Trust
+from asyncrane.transport.tls import Context, Trust
 from asyncrane.transport.wire import Response
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
@@ -57,7 +56,7 @@ class Endpoint(NamedTuple):
     name: str
     url: str
     socket: str | None = None
-    tls: ssl.SSLContext | None = None
+    tls: Context | None = None
 
 
 def endpoint(environ: Mapping[str, str]) -> Endpoint:
@@ -80,7 +79,7 @@ def endpoint(environ: Mapping[str, str]) -> Endpoint:
     return Endpoint(f"{parts.scheme}://{address}", f"{scheme}://{address}{parts.path.rstrip('/')}", None, tls)
 
 
-def _tls(environ: Mapping[str, str], parts: SplitResult) -> ssl.SSLContext | None:
+def _tls(environ: Mapping[str, str], parts: SplitResult) -> Context | None:
     verify, folder = environ.get("DOCKER_TLS_VERIFY"), environ.get("DOCKER_CERT_PATH")
     if not verify and not folder:
         return Trust().context(parts.hostname or "", parts.port or 443) if parts.scheme == "https" else None
@@ -148,7 +147,7 @@ class EngineApi:
             body = await self._whole("GET", path, response)
         try:
             return msgspec.json.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
             raise ContentError(f"GET {path} ({self.name}): the answer is not JSON") from exc
 
     @asynccontextmanager
@@ -255,7 +254,7 @@ def message(body: bytes) -> str:
     """What an engine says went wrong."""
     try:
         fields = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return scrubbed(body[:800].decode(errors="replace"))
     text = fields.get("message") if isinstance(fields, dict) else None
     return scrubbed(text) if isinstance(text, str) else ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -53,17 +53,27 @@ def of_answer(
     *,
     retry_after: float | None = None,
     note: str = "",
+    secrets: Collection[str] = (),
 ) -> RegistryError:
-    """The error an unexpected answer means; ``note`` ends its message."""
-    codes, text = _read(body, headers.get("Content-Type", ""))
+    """The error an unexpected answer means; ``note`` ends its message, which shows none of ``secrets``."""
+    codes, text = _read(body, headers.get("Content-Type", ""), secrets)
+    if is_page(status, headers, body):
+        text = "a web page instead of an answer"
     message = f"{method} {bare_url(url)}: {status}{_phrase(status)}{f': {text}' if text else ''}{note}"
     if status == 429 or "TOOMANYREQUESTS" in codes:
         return RateLimited(message, status=status, codes=codes, retry_after=retry_after)
     return _kind(status)(message, status=status, codes=codes)
 
 
+def is_page(status: int, headers: Mapping[str, str], body: bytes) -> bool:
+    """Whether a good answer is a web page: somebody before the registry, a portal or a login, gave it in its place. (An
+    empty body that is called HTML is what some registries send.)
+    """
+    return status < 300 and body[:64].lstrip()[:1] == b"<" and "html" in headers.get("Content-Type", "")
+
+
 def _kind(status: int) -> type[RegistryError]:
-    if status >= 500:
+    if status >= 500 or status < 400:
         return ServerFault
     return {401: Unauthorized, 403: Denied, 404: NotFound}.get(status, RegistryError)
 
@@ -75,15 +85,17 @@ def _phrase(status: int) -> str:
         return ""
 
 
-def _read(body: bytes, content_type: str) -> tuple[tuple[str, ...], str]:
+def _read(body: bytes, content_type: str, secrets: Collection[str]) -> tuple[tuple[str, ...], str]:
     """Error codes and a text for people (distribution-spec, "Error Codes"; token services have forms of their own)."""
     if not body:
         return (), ""
     try:
         fields: Any = msgspec.json.decode(body)
+    except RecursionError:
+        return (), ""
     except (msgspec.DecodeError, UnicodeDecodeError):
         text = body[:800].decode(errors="replace")
-        return (), "" if "html" in content_type or text.lstrip()[:1] == "<" else scrubbed(text)
+        return (), "" if "html" in content_type or text.lstrip()[:1] == "<" else scrubbed(text, secrets=secrets)
     if not isinstance(fields, dict):
         return (), ""
     errors = fields.get("errors")
@@ -91,9 +103,9 @@ def _read(body: bytes, content_type: str) -> tuple[tuple[str, ...], str]:
         known = [error for error in errors if isinstance(error, dict)]
         codes = tuple(str(error["code"])[:64] for error in known if error.get("code"))
         texts = [": ".join(str(error[k]) for k in ("code", "message") if error.get(k)) for error in known]
-        return codes, scrubbed("; ".join(text for text in texts if text), 400)
+        return codes, scrubbed("; ".join(text for text in texts if text), 400, secrets)
     words = [fields.get(k) for k in ("error", "error_description", "details", "message")]
-    return (), scrubbed(": ".join(word for word in words if isinstance(word, str)))
+    return (), scrubbed(": ".join(word for word in words if isinstance(word, str)), secrets=secrets)
 
 
 def of_exception(exc: BaseException, method: str, url: str, *, limit: float = 0.0) -> AsyncraneError:

@@ -184,13 +184,13 @@ class Origin:
                 error: AsyncraneError | None = exc
             else:
                 missing = self.on_missing is not None and response.status in (403, 404) and call.pushes
-                if missing and await self._mended(call, response, body):
+                if missing and await self._mended(call, response, body, headers):
                     continue
-                if response.status in call.expect:
+                if call.accepts(response.status, response.headers, body):
                     if call.kind == "manifests" and (refill := retry.exhausted(response.headers)):
                         gate.hold_quota(refill)
                     return self._answer(call, response, body)
-                error = await self._refused(call, response, body)
+                error = await self._refused(call, response, body, headers)
             if error is not None:
                 await self._pause(call, error)
 
@@ -267,35 +267,41 @@ class Origin:
         if token is None:
             token = await self._tokens.get(call.scopes)
         call.token = token
-        if self._extra:
-            return {**self._extra, **token.headers, **(given or {})}
-        return {**token.headers, **given} if given else token.headers
+        return {**self._extra, **token.headers, **(given or {})} if self._extra or given else token.headers
 
     # what to do about an answer that was not expected
 
-    async def _refused(self, call: Call, response: aiohttp.ClientResponse, body: bytes) -> AsyncraneError | None:
+    async def _refused(
+        self, call: Call, response: aiohttp.ClientResponse, body: bytes, shown: Mapping[str, str]
+    ) -> AsyncraneError | None:
         """``None`` when the call is to be tried again at once, otherwise the error the answer means."""
         status, headers = response.status, response.headers
         if status in _REDIRECTS and not call.spent and follow(call, response, self.registry, insecure=self._insecure):
             call.route = self._wire.route(call.url)
             return None
-        token, note = call.token, ""
+        token, note = call.token, call.remark(status, self.registry)
         if token is not None and not call.foreign and self._is_stale(call, token, status, body):
             if await self._renew(call, token, response):
                 return None
             note = f" (no credentials for {self.registry})" if token.credential.anonymous else ""
         wait = retry.retry_after(headers, time.time()) or (retry.exhausted(headers) if status == 429 else None)
-        error = failure.of_answer(call.method, str(response.url), status, headers, body, retry_after=wait, note=note)
+        secrets = call.secrets(shown)
+        error = failure.of_answer(
+            call.method, str(response.url), status, headers, body, retry_after=wait, note=note, secrets=secrets
+        )
         if wait and not call.foreign and (status == 503 or isinstance(error, RateLimited)):
             self._gate.park(wait)
         return error
 
-    async def _mended(self, call: Call, response: aiohttp.ClientResponse, body: bytes) -> bool:
+    async def _mended(
+        self, call: Call, response: aiohttp.ClientResponse, body: bytes, shown: Mapping[str, str]
+    ) -> bool:
         """Whether the repository that was missing is there now; asked once for each call."""
         if call.mended or call.spent or self.on_missing is None:
             return False
         call.mended = True
-        error = failure.of_answer(call.method, str(response.url), response.status, response.headers, body)
+        where, secrets = str(response.url), call.secrets(shown)
+        error = failure.of_answer(call.method, where, response.status, response.headers, body, secrets=secrets)
         return await self.on_missing(call.repository, error)
 
     def _is_stale(self, call: Call, token: Token, status: int, body: bytes) -> bool:
@@ -351,8 +357,9 @@ class Origin:
 
     def _may_pass(self, call: Call, error: AsyncraneError) -> bool:
         if not isinstance(error, TransportError):
-            limited = isinstance(error, RateLimited)
-            return limited or (isinstance(error, RegistryError) and error.status in retry.RETRYABLE)
+            return isinstance(error, RateLimited) or (
+                isinstance(error, RegistryError) and retry.may_change(error.status)
+            )
         if not call.pinging:
             return failure.is_transient(error)
         # a host never heard of is not waited for; http beside https is a guess that deserves one more try

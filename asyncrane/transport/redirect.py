@@ -27,7 +27,7 @@ def resolve(base: str, target: str, *, insecure: bool) -> tuple[URL, bool]:
     """
     home, url = URL(base, encoded=True), _parse(target)
     if not url.absolute:
-        return home.join(url), False
+        url = home.join(url)
     if url.scheme == "http" and home.scheme == "https" and url.raw_authority == home.raw_authority:
         return URL(f"https{target[4:]}", encoded=True), False
     if same_origin(home, url):
@@ -67,9 +67,11 @@ def follow(call: Call, response: aiohttp.ClientResponse, registry: str, *, insec
 
 def _parse(text: str) -> URL:
     try:
-        return URL(text, encoded=True)
-    except ValueError:
+        url = URL(text, encoded=True)
+        _ = url.host, url.port  # are looked at when they are asked for
+    except (ValueError, IndexError):  # yarl looks for the first character of a host that is not there
         return URL("invalid:")
+    return url
 
 
 def _check(here: URL, there: URL, registry: str, what: str, *, insecure: bool) -> None:

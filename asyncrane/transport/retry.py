@@ -34,6 +34,11 @@ class Policy(msgspec.Struct, frozen=True):
         return longest * (1.0 - 0.5 * chance)
 
 
+def may_change(status: int) -> bool:
+    """Whether an answer with this status, which was not expected, may be another one next time."""
+    return status in RETRYABLE or 200 <= status < 300
+
+
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     """Seconds the server asks to wait (RFC 9110, 10.2.3), ``None`` if unsaid; ``now`` is seconds since 1970."""
     value = headers.get("Retry-After")

@@ -6,12 +6,17 @@ docker and podman (containers-certs.d(5)). ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`
 
 from __future__ import annotations
 
+import functools
 import os
 import ssl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 from asyncrane.errors import InvalidInput
+
+Context: TypeAlias = ssl.SSLContext | bool
+"""What aiohttp takes: a context, or ``False`` for its own that checks nothing."""
 
 
 class Trust:
@@ -40,12 +45,12 @@ class Trust:
         self._key = key
         self._roots = (certs_dir,) if certs_dir is not None else tuple(_usual_places())
         self._hosts = dict(hosts or {})
-        self._contexts: dict[str, ssl.SSLContext] = {}
-        self._common: ssl.SSLContext | None = None
+        self._contexts: dict[str, Context] = {}
+        self._common: Context | None = None
         if ca is not None or cert is not None:
             self._common = self._context(None)
 
-    def context(self, host: str, port: int) -> ssl.SSLContext:
+    def context(self, host: str, port: int) -> Context:
         """The context for connections to a host."""
         name = f"{host}:{port}"
         context = self._contexts.get(name)
@@ -55,18 +60,18 @@ class Trust:
             context = self._contexts[name] = made
         return context
 
-    def _make(self, *names: str | None) -> ssl.SSLContext:
+    def _make(self, *names: str | None) -> Context:
         for root in self._roots:
             for name in names:
                 if name and (folder := root / name).is_dir():
                     return self._context(folder)
         if self._common is None:
-            self._common = self._context(None)
+            places = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+            self._common = False if self._insecure else _usual(*places)
         return self._common
 
     def _context(self, folder: Path | None) -> ssl.SSLContext:
-        context = ssl.create_default_context()
-        context.set_alpn_protocols(["http/1.1"])
+        context = _checking()
         if self._insecure:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
@@ -86,6 +91,18 @@ class Trust:
 
     def __repr__(self) -> str:
         return f"Trust(insecure={self._insecure}, hosts={len(self._contexts)})"
+
+
+def _checking() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+@functools.cache
+def _usual(file: str | None, folder: str | None) -> ssl.SSLContext:
+    """The system's authorities, which OpenSSL looks for there; read once a process, because that takes 30 ms."""
+    return _checking()
 
 
 def _usual_places() -> Iterator[Path]:

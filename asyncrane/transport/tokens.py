@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import math
+import socket
+import unicodedata
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from urllib.parse import urljoin, urlsplit
 
@@ -28,6 +30,7 @@ Send = Callable[[TokenRequest], Awaitable[bytes]]
 """Sends a token request; raises the error of an answer that is not 200."""
 
 _EARLY = 5.0
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 class Token:
@@ -207,23 +210,45 @@ class Tokens:
 
         :raises ServerFault: when not: it is not HTTPS while the registry is, or somebody else's private address
         """
-        url = urljoin(self.base, realm)
-        parts = urlsplit(url)
+        try:
+            url = urljoin(self.base, realm)
+            parts = urlsplit(url)
+            _ = parts.port  # is looked at when it is asked for
+            host = parts.hostname
+        except ValueError:
+            host = ""
+        if not host or not host.isascii():
+            raise ServerFault(f"{self._registry}: the token service it names is no URL")
         if parts.scheme != "https" and not (parts.scheme == "http" and self.base.startswith("http://")):
             raise ServerFault(f"{self._registry}: refused to get a token from {bare_url(url)}: it is not https")
-        if is_foreign_private(parts.hostname or "", self._registry):
+        if is_foreign_private(host, self._registry):
             raise ServerFault(f"{self._registry}: refused to get a token from {bare_url(url)}: a private address")
         return url
 
 
 def is_foreign_private(host: str, registry: str) -> bool:
-    """Whether ``host`` is a private, loopback or link-local IP address and the registry is neither there nor private
-    itself: then a registry must not send us there.
+    """Whether ``host`` is a private, loopback or link-local IP address, or a name of this machine, and the registry is
+    neither there nor private itself: then a registry must not send us there.
+    """
+    if is_loopback_or_private(registry) or host == (urlsplit(f"//{registry}").hostname or ""):
+        return False
+    # as resolvers take a name in other characters (RFC 3490, "ToASCII")
+    name = unicodedata.normalize("NFKC", host).replace("\u3002", ".").strip("[]").partition("%")[0].rstrip(".").lower()
+    return name == "localhost" or name.endswith(".localhost") or _is_private(name)
+
+
+def _is_private(name: str) -> bool:
+    """Whether it is such an address, however written: resolvers take ``127.1``, ``0x7f000001`` and ``2130706433`` for
+    one, too, and an IPv6 address may be one of IPv4 in disguise (RFC 6052).
     """
     try:
-        address = ipaddress.ip_address(host.strip("[]").partition("%")[0])
+        address = ipaddress.ip_address(name)
     except ValueError:
-        return False
-    if address.is_global or is_loopback_or_private(registry):
-        return False
-    return host != (urlsplit(f"//{registry}").hostname or "")
+        try:
+            address = ipaddress.IPv4Address(socket.inet_aton(name))
+        except (OSError, UnicodeEncodeError):
+            return False
+    if isinstance(address, ipaddress.IPv6Address) and address in _NAT64:
+        address = ipaddress.IPv4Address(address.packed[-4:])
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return not (mapped or address).is_global

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
 from typing import NoReturn
@@ -19,7 +18,7 @@ from asyncrane.transport.answer import Body
 from asyncrane.transport.proxy import Proxies, Proxy
 from asyncrane.transport.rate import Pace
 from asyncrane.transport.redaction import Trace, bare_url
-from asyncrane.transport.tls import Trust
+from asyncrane.transport.tls import Context, Trust
 
 SMALL = 64 * 1024
 """Bytes that fit a socket's buffers: a body up to this size is handed over at once."""
@@ -41,15 +40,19 @@ class Response(aiohttp.ClientResponse):
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as exc:
             raise failure.Dropped(str(exc)) from exc
 
+    def __repr__(self) -> str:
+        # aiohttp's own shows the whole URL, which may be signed, and every header
+        return f"Response({self.method} {bare_url(str(self.url))}, {self.status})"
+
 
 class Route:
     """How to reach one scheme, host and port."""
 
     __slots__ = ("proxy", "proxy_headers", "request_headers", "ssl")
 
-    def __init__(self, context: ssl.SSLContext | None, proxy: Proxy | None) -> None:
+    def __init__(self, context: Context | None, proxy: Proxy | None) -> None:
         tunnel = context is not None
-        self.ssl: ssl.SSLContext | bool = context if context is not None else True
+        self.ssl: Context = context if context is not None else True
         self.proxy = proxy.url if proxy else None
         shown = {"Proxy-Authorization": proxy.authorization} if proxy and proxy.authorization else None
         self.proxy_headers = shown if tunnel else None

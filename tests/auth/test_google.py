@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from asyncrane.auth.credentials import ANONYMOUS, Credential
 from asyncrane.auth.google import GoogleCredentials, serves
-from asyncrane.auth.keychain import DefaultKeychain
+from asyncrane.auth.keychain import DefaultKeychain, renew
 from asyncrane.errors import CredentialError
 from asyncrane.server.app import serving
 from tests.auth.conftest import User, auth
@@ -239,3 +239,32 @@ async def test_files_of_docker_come_first_and_other_registries_never_see_a_token
     chain.forget("gcr.io")
     await chain.find("gcr.io")
     assert len(runs(user)) == 2
+
+
+async def test_what_a_file_has_and_google_refuses_gives_way_to_googles_own(user: User) -> None:
+    """``docker login -u oauth2accesstoken`` is good for an hour, and its file stays; gcrane asks Google's own first."""
+    gcloud(user)
+    user.write(user.docker, {"auths": {"eu.gcr.io": auth("oauth2accesstoken", "old"), "other.io": auth("me", "mine")}})
+    chain = DefaultKeychain(environ=user.environ, home=user.home)
+    chain._google._product = user.home / "no firmware"
+    refused = await chain.find("eu.gcr.io", "p/app")
+    assert (refused.password, runs(user)) == ("old", [])
+    assert (await renew(chain, refused, "eu.gcr.io", "p/app")).password == "of-gcloud"
+    assert (await chain.find("eu.gcr.io", "p/app")).password == "of-gcloud"
+    assert (await renew(chain, refused, "eu.gcr.io", "p/app")).password == "of-gcloud"
+    assert len(runs(user)) == 1
+    mine = await chain.find("other.io")
+    assert await renew(chain, mine, "other.io") == mine
+    user.write(user.docker, {"auths": {"eu.gcr.io": auth("oauth2accesstoken", "new")}})
+    chain.forget("eu.gcr.io", "p/app")
+    assert (await chain.find("eu.gcr.io", "p/app")).password == "new"
+
+
+async def test_a_refusal_stands_where_google_knows_nobody(user: User) -> None:
+    gcloud(user, body="print('no JSON')")
+    user.write(user.docker, {"auths": {"eu.gcr.io": auth("me", "wrong")}})
+    chain = DefaultKeychain(environ=user.environ, home=user.home)
+    chain._google._product = user.home / "no firmware"
+    refused = await chain.find("eu.gcr.io", "p/app")
+    assert await renew(chain, refused, "eu.gcr.io", "p/app") == refused
+    assert len(runs(user)) == 1

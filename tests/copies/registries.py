@@ -28,6 +28,7 @@ class RealRegistry:
     address: str
     ca: Path | None
     log: Path
+    pid: int = 0
 
     def requests(self, method: str, part: str = "") -> list[str]:
         """The request lines of the access log with ``method`` and ``part`` of a path."""
@@ -36,9 +37,16 @@ class RealRegistry:
 
 
 @contextmanager
-def docker_registry(directory: Path, *, tls: bool = False, password: bool = False) -> Iterator[RealRegistry]:
-    """Start one over ``directory``, with deletes enabled, and end it."""
-    program = require("docker-registry", package="docker-registry")
+def docker_registry(
+    directory: Path,
+    *,
+    tls: bool = False,
+    password: bool = False,
+    address: str = "127.0.0.1:0",
+    program: Path | None = None,
+) -> Iterator[RealRegistry]:
+    """Start one over ``directory``, with deletes enabled, and end it; ``program`` may be another version of it."""
+    program = program or require("docker-registry", package="docker-registry")
     directory.mkdir(parents=True, exist_ok=True)
     lines = [
         "version: 0.1",
@@ -51,7 +59,7 @@ def docker_registry(directory: Path, *, tls: bool = False, password: bool = Fals
         made = subprocess.run([htpasswd, "-nbB", USER, PASSWORD], capture_output=True, text=True, check=True)
         (directory / "htpasswd").write_text(made.stdout.strip() + "\n")
         lines.append(f"auth: {{htpasswd: {{realm: tests, path: {directory / 'htpasswd'}}}}}")
-    lines.append("http:\n  addr: 127.0.0.1:0\n  secret: tests")
+    lines.append(f"http:\n  addr: {address}\n  secret: tests")
     ca: Path | None = None
     if tls:
         ca = _certificates(directory)
@@ -65,7 +73,7 @@ def docker_registry(directory: Path, *, tls: bool = False, password: bool = Fals
         reader = Thread(target=_follow, args=(run.stderr, listening))
         reader.start()
         try:
-            yield RealRegistry(_address(listening), ca, log)
+            yield RealRegistry(_address(listening), ca, log, run.pid)
         finally:
             run.terminate()
             run.wait(10)

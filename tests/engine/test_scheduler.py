@@ -272,7 +272,7 @@ def fleets(draw: st.DrawFn) -> list[tuple[int, str, Manifest, tuple[Manifest, ..
     return found
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(data=st.data(), fleet=fleets(), refuse=st.booleans(), jobs=st.sampled_from([None, 1, 2]))
 def test_whatever_order_things_happen_in(
     data: st.DataObject,

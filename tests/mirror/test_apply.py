@@ -154,6 +154,20 @@ async def test_i1_broken_images_stop_no_others_and_are_the_only_ones_tried_again
     }
 
 
+async def test_i1_what_could_not_be_listed_is_not_done_when_the_rest_is_tried_again(mirror: Mirror) -> None:
+    """I1: a run with nothing to try again is not a success when images are missing; another ``apply`` finds them."""
+    put(mirror.source, "app", image("app", [noise("app", 300)]), "v1")
+    mirror.rules("{from: 'A/*', to: ['B/{path}']}")
+    unlisted = mirror.source.faults.add(faults.status(404, kind="catalog"))
+    report = await mirror.apply()
+    mirror.source.faults.remove(unlisted)
+    again = await mirror.retry(report.run)
+    assert (report.status, again.status) == ("failed", "failed")
+    assert len(report.unreadable) == 1
+    assert again.unreadable == report.unreadable
+    assert (await mirror.apply()).images == {"copied": 1}
+
+
 async def test_i1_dead_credentials_stop_the_run_at_once(tmp_path: Path) -> None:
     """I1: of many images only a few are tried; the failure says why the others were not."""
     async with FaultyRegistry() as source, FaultyRegistry(auth=BasicAuth(PlainUsers({"me": "right"}))) as destination:

@@ -21,6 +21,8 @@ from asyncrane.transport import Pool
 from asyncrane.transport.proxy import Proxies
 
 MIB = 1024 * 1024
+PERIOD = 100_003
+"""Bytes of noise, over and over: more would take long, and at no offset that anybody asks for does it begin anew."""
 
 Open = Callable[..., Awaitable[Remote]]
 
@@ -29,7 +31,8 @@ class Blob:
     """Content that is different for every seed, and a reader that counts what is read of it."""
 
     def __init__(self, size: int, seed: object = 0) -> None:
-        self.data = random.Random(str(seed)).randbytes(size)
+        noise = random.Random(str(seed)).randbytes(min(size, PERIOD))
+        self.data = (noise * (size // PERIOD + 1))[:size]
         self.descriptor = Descriptor("application/octet-stream", Digest.of(self.data), size)
         self.digest = self.descriptor.digest
         self.opened: list[int] = []

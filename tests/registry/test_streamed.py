@@ -9,9 +9,10 @@ import pytest
 
 from asyncrane.errors import AsyncraneError, ContentError, DigestMismatch, Interrupted, RegistryError, ServerFault
 from asyncrane.oci.digest import Digest
+from asyncrane.registry.sessions import HELD
 from asyncrane.registry.streamed import HEAD, put_stream
 from asyncrane.stores.remote import Remote
-from asyncrane.testing import FaultyRegistry, cut_request, drop, lose_answer, refuse_chunks, status
+from asyncrane.testing import FaultyRegistry, cut_request, drop, lose_answer, refuse_chunks, set_headers, status
 from tests.registry.conftest import MIB, Blob, Open
 
 SIZE = 9 * MIB
@@ -54,6 +55,17 @@ async def test_where_large_bodies_are_known_to_be_refused_it_goes_in_pieces(
     assert await send(repository, blob) == blob.digest
     assert registry.get_blob("app", blob.digest) == blob.data
     assert [r.request_bytes for r in registry.requests(kind="upload-patch")] == [2 * MIB] * 4 + [MIB]
+
+
+async def test_a_registry_that_wants_a_gigabyte_at_once_gets_what_can_be_held(
+    registry: FaultyRegistry, remote: Open
+) -> None:
+    """A piece is put together in memory."""
+    repository, blob = await remote(), Blob(HELD + MIB)
+    repository.origin.capabilities.upload = "chunks"
+    registry.faults.add(set_headers({"OCI-Chunk-Min-Length": "1073741824"}, kind="upload-post"))
+    assert await send(repository, blob) == blob.digest
+    assert [r.request_bytes for r in registry.requests(kind="upload-patch")] == [HELD, MIB]
 
 
 @pytest.mark.parametrize("code", [400, 405, 411, 413])

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 
+from asyncrane.abc import DOUBTED
 from asyncrane.errors import ContentError, Denied, DigestMismatch, NotFound, SizeMismatch
 from asyncrane.oci.descriptor import Descriptor
 from asyncrane.registry.strategy import Kind
@@ -239,6 +240,31 @@ async def test_a_refused_question_to_itself_is_asked_once(registry: FaultyRegist
     assert all(registry.get_blob("app", blob.digest) == blob.data for blob in blobs)
 
 
+async def test_a_registry_that_mounts_nothing_is_not_sent_what_it_has(registry: FaultyRegistry, remote: Open) -> None:
+    """D10: 202 to every mount (ECR, crane's own) says nothing; for a large blob HEAD does, from then on for all."""
+    registry.faults.add(refuse_mount(202))
+    large, small, new = Blob(DOUBTED), Blob(1000), Blob(DOUBTED, "new")
+    for blob in (large, small):
+        registry.put_blob("app", blob.data)
+    repository = await remote()
+    assert await repository.put(new.descriptor, new.read)
+    assert not await repository.put(large.descriptor, large.read)
+    assert not await repository.put(small.descriptor, small.read)
+    assert kinds(registry) == ["mount", "blob-head", "upload-put", "mount", "blob-head", "upload-delete", "blob-head"]
+    assert (large.opened, small.opened, registry.open_uploads) == ([], [], 0)
+
+
+async def test_a_large_blob_is_doubted_and_others_are_not(registry: FaultyRegistry, remote: Open) -> None:
+    """D10, I3: also where something was mounted before, so that the number of requests is known beforehand."""
+    large, less, base = Blob(DOUBTED), Blob(DOUBTED - 1, "less"), Blob(DOUBTED, "base")
+    registry.put_blob("base", base.data)
+    repository = await remote()
+    assert await repository.mount(base.descriptor, "base")
+    assert await repository.put(large.descriptor, large.read)
+    assert await repository.put(less.descriptor, less.read)
+    assert kinds(registry) == ["mount", "mount", "blob-head", "upload-put", "mount", "upload-put"]
+
+
 async def test_a_mount_takes_one_request(registry: FaultyRegistry, remote: Open) -> None:
     blob = Blob(1000)
     registry.put_blob("base", blob.data)
@@ -286,4 +312,4 @@ async def test_chunks_that_are_refused_are_never_tried_first(registry: FaultyReg
     registry.faults.add(refuse_chunks())
     blob = Blob(6 * MIB)
     assert await (await remote()).put(blob.descriptor, blob.read)
-    assert kinds(registry) == ["mount", "upload-put"]
+    assert kinds(registry) == ["mount", "blob-head", "upload-put"]

@@ -20,11 +20,13 @@ from asyncrane.testing import (
     cut_response,
     ignore_range,
     lie_range,
+    overstate,
     redirect,
     shorten,
     slow,
     stall_request,
     stall_response,
+    status,
     wrong_range,
 )
 from tests.server.client import Client
@@ -113,6 +115,26 @@ async def test_a_short_answer_looks_whole(registry: FaultyRegistry, client: Clie
     registry.faults.add(shorten(10))
     answer = await client.ask("GET", TARGET)
     assert (answer.status, answer.headers["Content-Length"], answer.body) == (200, "599990", DATA[:-10])
+
+
+async def test_a_length_that_is_overstated_is_not_reached(registry: FaultyRegistry, client: Client) -> None:
+    registry.faults.add(overstate(10, kind=("blob-get", "blob-head")))
+    received = bytearray()
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await read(client, received)
+    assert received == DATA
+    assert (await client.ask("HEAD", TARGET)).headers["Content-Length"] == "600010"
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+async def test_an_answer_without_a_body_is_cut_after_its_head(
+    registry: FaultyRegistry, client: Client, method: str
+) -> None:
+    """Nothing is kept of the connection, and nothing is sent in place of the body."""
+    gate = Gate()
+    registry.faults.add(stall_response(0, gate, kind=("blob-head", "tags")), status(204, kind="tags"))
+    answer = await client.ask(method, "/v2/a/tags/list" if method == "GET" else TARGET)
+    assert (answer.status, answer.body, gate.arrived) == (204 if method == "GET" else 200, b"", 1)
 
 
 async def test_a_slow_answer_takes_its_time(registry: FaultyRegistry, client: Client) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 import aiohttp
@@ -10,6 +11,7 @@ import pytest
 
 from asyncrane.oci import media
 from asyncrane.oci.digest import Digest
+from asyncrane.server import BasicAuth, PlainUsers
 from asyncrane.server.call import Call, Handler
 from asyncrane.server.reply import Reply
 from asyncrane.testing import (
@@ -19,6 +21,7 @@ from asyncrane.testing import (
     delay,
     drop,
     fault,
+    forget_caller,
     limit_body,
     lose_answer,
     no_referrers,
@@ -134,6 +137,16 @@ async def test_a_lost_answer_was_given_for_something_done(registry: FaultyRegist
     with pytest.raises(aiohttp.ClientConnectionError):
         await client.ask("POST", f"/v2/a/blobs/uploads/?digest={DIGEST}", data=DATA)
     assert registry.get_blob("a", DIGEST) == DATA
+
+
+async def test_a_caller_who_is_not_known_any_more_is_challenged(session: aiohttp.ClientSession) -> None:
+    async with FaultyRegistry(auth=BasicAuth(PlainUsers({"me": "secret"}))) as registry:
+        client = Client(session, registry.address)
+        shown = {"authorization": f"Basic {base64.b64encode(b'me:secret').decode()}"}
+        registry.faults.add(forget_caller(times=1))
+        answer = await client.ask("GET", "/v2/", headers=shown)
+        assert (answer.status, "WWW-Authenticate" in answer.headers) == (401, True)
+        assert (await client.ask("GET", "/v2/", headers=shown)).status == 200
 
 
 async def test_headers_are_changed_and_taken_away(registry: FaultyRegistry, client: Client) -> None:

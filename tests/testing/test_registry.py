@@ -7,6 +7,7 @@ import json
 import ssl
 
 import aiohttp
+import anyio
 import pytest
 import trustme
 
@@ -50,6 +51,26 @@ async def test_content_is_put_and_looked_at_without_requests(registry: FaultyReg
         assert found.body == body
     assert registry.get_manifest("a", "v3") is None
     assert registry.get_blob("a", DIGEST) is None
+
+
+async def test_a_registry_goes_down_and_comes_back_where_it_was(registry: FaultyRegistry, client: Client) -> None:
+    location = await client.start_upload("a")
+    address = registry.address
+    await registry.go_down()
+    with pytest.raises(aiohttp.ClientConnectorError):
+        await client.ask("GET", "/v2/")
+    await registry.come_back()
+    assert registry.address == address
+    assert (await client.ask("PUT", f"{location}?digest={DIGEST}", data=DATA)).status == 201
+
+
+async def test_coming_back_is_not_broken_off(registry: FaultyRegistry, client: Client) -> None:
+    """A socket would be left that nobody accepts on."""
+    await registry.go_down()
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await registry.come_back()
+    assert (await client.ask("GET", "/v2/")).status == 200
 
 
 @pytest.mark.parametrize("locations", ["relative", "absolute", "opaque"])

@@ -109,7 +109,7 @@ async def test_a_refusal_by_storage_is_final_and_costs_no_token(serve: Serve, op
     origin = await _origin(server, open_pool)
     with pytest.raises(Denied) as caught:
         await origin.request("GET", "/v2/x/blobs/1", scopes=PULL)
-    assert str(caught.value) == f"GET {storage.url}/data: 403 Forbidden"
+    assert str(caught.value) == f"GET {storage.url}/data: 403 Forbidden (sent there by {server.address})"
     assert len(server.of("/token")) == 1
 
 

@@ -124,6 +124,14 @@ async def test_what_is_final_is_not_asked_twice_d6(
     assert len(server.of("/v2/x")) == 1
 
 
+async def test_of_a_body_that_is_too_large_its_size_is_told_d3(serve: Serve, open_pool: OpenPool) -> None:
+    """D3: it is the only thing that a proxy lets us know about its limit."""
+    server = await serve(_first(_status(413), 9))
+    origin = await _origin(server, open_pool)
+    with pytest.raises(RegistryError, match=r"413 [A-Za-z ]+ \(a body of 4 bytes\)$"):
+        await origin.request("PUT", "/v2/x", body=b"body")
+
+
 async def test_half_an_answer_is_asked_for_again_d6(serve: Serve, open_pool: OpenPool) -> None:
     server = await serve(_first(_cut, 2))
     origin = await _origin(server, open_pool)

@@ -119,8 +119,10 @@ def test_the_folder_without_the_port_is_the_standard_ports(tmp_path: Path, ca: t
     (tmp_path / "registry.example").mkdir()
     ca.cert_pem.write_to_path(tmp_path / "registry.example" / "ca.crt")
     trust = Trust(certs_dir=tmp_path)
-    plain = trust.context("other.example", 443)
-    assert len(trust.context("registry.example", 443).get_ca_certs()) == len(plain.get_ca_certs()) + 1
+    own, plain = trust.context("registry.example", 443), trust.context("other.example", 443)
+    assert isinstance(own, ssl.SSLContext)
+    assert isinstance(plain, ssl.SSLContext)
+    assert len(own.get_ca_certs()) == len(plain.get_ca_certs()) + 1
     assert trust.context("registry.example", 5000) is plain
 
 
