@@ -5,8 +5,10 @@
     async with asyncrane.Session() as session:
         outcome = await asyncrane.copy(session, "alpine:3.20", "registry.example.com/base/alpine:3.20")
 
-What is public is what can be imported from here. Names are loaded when they are first used, so that a program that only
-parses references, or prints a help text, does not wait for an HTTP client.
+What is public is what can be imported from here, from :mod:`asyncrane.images` (images as values, and what can be made
+of them before anything is moved) and from :mod:`asyncrane.testing`; ``docs/library.md`` has examples. Names are loaded
+when they are first used, so that a program that only parses references, or prints a help text, does not wait for an
+HTTP client.
 """
 
 from __future__ import annotations
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
     from asyncrane.errors import TransportError as TransportError
     from asyncrane.errors import Unauthorized as Unauthorized
     from asyncrane.errors import UnsupportedManifest as UnsupportedManifest
+    from asyncrane.images.history import HistoryEntry as HistoryEntry
     from asyncrane.images.index import parse_wish as parse_wish
     from asyncrane.images.mutate import Changes as Changes
     from asyncrane.mirror.apply import Campaign as Campaign
@@ -130,6 +133,7 @@ if TYPE_CHECKING:
     from asyncrane.operations.login import logout as logout
     from asyncrane.operations.moments import moment as moment
     from asyncrane.operations.publish import Published as Published
+    from asyncrane.operations.publish import put as put
     from asyncrane.operations.remove import Deleted as Deleted
     from asyncrane.operations.remove import delete as delete
     from asyncrane.operations.remove import untag as untag
@@ -137,6 +141,7 @@ if TYPE_CHECKING:
     from asyncrane.operations.serve import serve as serve
     from asyncrane.operations.surgery import append as append
     from asyncrane.operations.surgery import mutate as mutate
+    from asyncrane.operations.surgery import rebase as rebase
     from asyncrane.operations.surgery import rebase_job as rebase_job
     from asyncrane.operations.token import token as token
     from asyncrane.operations.trees import copy_tree as copy_tree
@@ -144,14 +149,17 @@ if TYPE_CHECKING:
     from asyncrane.report.metrics import serve_metrics as serve_metrics
     from asyncrane.report.page import report_page as report_page
     from asyncrane.session import Session as Session
+    from asyncrane.stores.daemon import open_daemon as open_daemon
     from asyncrane.stores.layout import Layout as Layout
     from asyncrane.stores.layout import open_layout as open_layout
     from asyncrane.stores.locate import Location as Location
+    from asyncrane.stores.locate import open_location as open_location
     from asyncrane.stores.locate import parse_location as parse_location
     from asyncrane.stores.locate import parse_repository as parse_repository
     from asyncrane.stores.memory import MemoryStore as MemoryStore
     from asyncrane.stores.ociarchive import open_oci_archive as open_oci_archive
     from asyncrane.stores.random import RandomSource as RandomSource
+    from asyncrane.stores.remote import Remote as Remote
     from asyncrane.stores.tarball import open_archive as open_archive
     from asyncrane.transport.options import RegistryOptions as RegistryOptions
 
@@ -210,6 +218,7 @@ _HOMES = {
         "Unauthorized",
         "UnsupportedManifest",
     ),
+    "asyncrane.images.history": ("HistoryEntry",),
     "asyncrane.images.index": ("parse_wish",),
     "asyncrane.images.mutate": ("Changes",),
     "asyncrane.mirror.apply": (
@@ -314,7 +323,10 @@ _HOMES = {
         "logout",
     ),
     "asyncrane.operations.moments": ("moment",),
-    "asyncrane.operations.publish": ("Published",),
+    "asyncrane.operations.publish": (
+        "Published",
+        "put",
+    ),
     "asyncrane.operations.remove": (
         "Deleted",
         "delete",
@@ -325,6 +337,7 @@ _HOMES = {
     "asyncrane.operations.surgery": (
         "append",
         "mutate",
+        "rebase",
         "rebase_job",
     ),
     "asyncrane.operations.token": ("token",),
@@ -335,18 +348,21 @@ _HOMES = {
     "asyncrane.report.metrics": ("serve_metrics",),
     "asyncrane.report.page": ("report_page",),
     "asyncrane.session": ("Session",),
+    "asyncrane.stores.daemon": ("open_daemon",),
     "asyncrane.stores.layout": (
         "Layout",
         "open_layout",
     ),
     "asyncrane.stores.locate": (
         "Location",
+        "open_location",
         "parse_location",
         "parse_repository",
     ),
     "asyncrane.stores.memory": ("MemoryStore",),
     "asyncrane.stores.ociarchive": ("open_oci_archive",),
     "asyncrane.stores.random": ("RandomSource",),
+    "asyncrane.stores.remote": ("Remote",),
     "asyncrane.stores.tarball": ("open_archive",),
     "asyncrane.transport.options": ("RegistryOptions",),
 }

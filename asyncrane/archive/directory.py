@@ -13,7 +13,7 @@ from pathlib import Path
 
 from asyncrane.archive.compression import PIECE
 from asyncrane.archive.packing import gathered
-from asyncrane.errors import InvalidInput
+from asyncrane.errors import InvalidInput, NotFound
 
 _BLOCK = 512
 _TYPES = {
@@ -35,9 +35,10 @@ def directory_tar(path: Path, *, newest: int = 0) -> Iterator[bytes]:
     return gathered(_Walk(path, newest).run())
 
 
-def unreadable(path: Path | str, error: OSError) -> InvalidInput:
-    """The error for a file that cannot be read."""
-    return InvalidInput(f"cannot read {error.filename or path}: {error.strerror or error}")
+def unreadable(path: Path | str, error: OSError) -> InvalidInput | NotFound:
+    """The error for a file that cannot be read, or is not there."""
+    said = f"cannot read {error.filename or path}: {error.strerror or error}"
+    return NotFound(said, status=404) if isinstance(error, FileNotFoundError) else InvalidInput(said)
 
 
 class _Walk:

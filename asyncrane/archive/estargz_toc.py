@@ -182,10 +182,10 @@ def toc_offset(tail: bytes, name: str) -> tuple[int, int]:
             continue
         if size == FOOTER_SIZE and end[12:16] != b"SG\x16\x00":
             continue
-        try:
-            return int(end[start : start + 16], 16), size
-        except ValueError:
+        offset = end[start : start + 16]
+        if not all(digit in b"0123456789abcdefABCDEF" for digit in offset):
             break
+        return int(offset, 16), size
     raise ContentError(f"{name} is not eStargz: it does not end with its footer")
 
 

@@ -34,7 +34,8 @@ async def layer_file(path: Path, packing: Packing | None = None) -> Layer:
     """The layer in the tar file ``path``. One that is packed as ``packing`` says goes up as it is, any other is packed
     so; by default a gzip or zstd file goes up as it is, a plain one as gzip.
 
-    :raises InvalidInput: when there is no such file, or it is not a regular one
+    :raises NotFound: when there is no such file
+    :raises InvalidInput: when it is not a regular one
     :raises ContentError: when it is not a tar, is cut off or damaged, or has names that lead out of it
     """
 
@@ -50,6 +51,7 @@ async def directory_layer(path: Path, packing: Packing | None = None, *, newest:
     """A layer of what is in the directory ``path``, with the same bytes every time, and no time after ``newest``
     (seconds since 1970).
 
+    :raises NotFound: when there is no such directory
     :raises InvalidInput: when it cannot be read, or has what no tar can hold
     """
     return await anyio.to_thread.run_sync(_of_tar, partial(_directory, path, newest), str(path), packing)
@@ -58,6 +60,7 @@ async def directory_layer(path: Path, packing: Packing | None = None, *, newest:
 async def windows_layer(path: Path, packing: Packing | None = None, *, newest: int = 0) -> Layer:
     """The same for a Windows image, whose layers have a layout of their own, of a tar file or a directory.
 
+    :raises NotFound: when there is nothing of that name
     :raises InvalidInput: when it is neither
     :raises ContentError: as :func:`layer_file`, and when it has that layout already
     """

@@ -10,9 +10,10 @@ from asyncrane.archive.compression import PIECE, Compression, Expanded, Readable
 from asyncrane.archive.digesting import Verifier
 from asyncrane.archive.estargz_toc import TOC_DIGEST
 from asyncrane.archive.formats import Packing
-from asyncrane.archive.packing import Layer, pack
+from asyncrane.archive.packing import CheckedTar, Layer, pack
 from asyncrane.archive.reading import Chained, Watched, read_head
 from asyncrane.archive.spool import Spool
+from asyncrane.archive.tarcheck import TarShape
 from asyncrane.archive.through_thread import through_thread
 from asyncrane.oci.descriptor import Descriptor
 
@@ -41,7 +42,8 @@ async def repacked(
         if same and not always:
             return compression
         verified = _Verified(Watched(Chained(head, raw)), Verifier(blob))
-        layer = pack(Expanded(verified, compression, name), packing, spool, name=name)
+        tar = CheckedTar(Expanded(verified, compression, name), TarShape(name))
+        layer = pack(tar, packing, spool, name=name)
         verified.finish()
         return layer
 

@@ -33,7 +33,8 @@ _NAMES = {STDIN: "stdin"}
 def kind_of(name: str) -> Kind:
     """What ``name`` is: a regular file, a directory, or something that can be read once.
 
-    :raises InvalidInput: when it is not there, or is none of these
+    :raises NotFound: when it is not there
+    :raises InvalidInput: when it is none of these
     """
     if name == STDIN:
         return "pipe"

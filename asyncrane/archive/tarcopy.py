@@ -5,19 +5,14 @@ from __future__ import annotations
 import copy
 import tarfile
 from collections.abc import Iterator
-from typing import IO, Any, BinaryIO, Self, cast
+from typing import IO, Any, BinaryIO, cast
 
 from asyncrane.archive.compression import Readable
+from asyncrane.archive.tarheader import StrictHeader, check_size
 from asyncrane.errors import ContentError
 
 BLOCK = 512
 _BUFFER = 1024 * 1024
-_LONGEST_EXTENSION = 1024 * 1024
-"""Bytes of extended header or long name that are read, all of them into memory."""
-
-_EXTENSIONS = frozenset(
-    (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
-)
 _SPARSE = "GNU.sparse."
 _ENCODING, _ERRORS = "utf-8", "surrogateescape"
 
@@ -71,14 +66,13 @@ def entries(tar: Readable, name: str) -> Iterator[Entry]:
             fileobj=cast("BinaryIO", window),
             mode="r|",
             bufsize=_BUFFER,
-            tarinfo=_Header,
+            tarinfo=StrictHeader,
             encoding=_ENCODING,
             errors=_ERRORS,
         ) as opened:
             reading = cast("Any", opened)
             while (info := opened.next()) is not None:
-                if info.size < 0:  # would send the reader back (CVE-2025-8194)
-                    raise tarfile.ReadError(f"{info.name!r} has a size of {info.size}")
+                check_size(info)
                 reading.members.clear()  # a million entries would be remembered
                 head = window.take(done, info.offset_data)
                 window.floor = done = reading.offset
@@ -94,22 +88,6 @@ def entries(tar: Readable, name: str) -> Iterator[Entry]:
 
 def _damaged(name: str, error: Exception) -> ContentError:
     return ContentError(f"{name} is not a tar archive, or is cut off: {error}")
-
-
-class _Header(tarfile.TarInfo):
-    """A header that is no header is an error wherever it is, where ``tarfile`` takes it for the end."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        try:
-            header = super().frombuf(buf, encoding, errors)
-        except tarfile.HeaderError as exc:
-            if buf.strip(b"\0"):
-                raise tarfile.ReadError(str(exc)) from exc
-            raise
-        if header.type in _EXTENSIONS and header.size > _LONGEST_EXTENSION:
-            raise tarfile.ReadError(f"a header of {header.size} bytes")
-        return header
 
 
 class _Window:

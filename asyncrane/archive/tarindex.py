@@ -8,21 +8,16 @@ import os
 import posixpath
 import tarfile
 from collections.abc import Callable
-from typing import Any, BinaryIO, Self, cast
+from typing import Any, BinaryIO, cast
 
 import msgspec
 
 from asyncrane.archive.compression import Readable
+from asyncrane.archive.tarheader import StrictHeader, check_size
 from asyncrane.errors import ContentError
 
 _BUFFER = 1024 * 1024
 _MOST_LINKS = 40
-_LONGEST_EXTENSION = 1024 * 1024
-"""Bytes of a long name or of extended headers that are read into memory."""
-
-_EXTENSIONS = frozenset(
-    {tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, *tarfile.GNU_TYPES} - {tarfile.GNUTYPE_SPARSE}
-)
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -102,28 +97,6 @@ def _inside(path: str) -> str | None:
     return None if clean == ".." or clean.startswith("../") else clean
 
 
-class _Header(tarfile.TarInfo):
-    """A header that is no header is an error wherever it is, where ``tarfile`` takes it for the end."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        try:
-            header = super().frombuf(buf, encoding, errors)
-        except tarfile.HeaderError as exc:
-            if buf.strip(b"\0"):
-                raise tarfile.ReadError(str(exc)) from exc
-            raise
-        _check_size(header)
-        if header.type in _EXTENSIONS and header.size > _LONGEST_EXTENSION:
-            raise tarfile.ReadError(f"a header of {header.size} bytes")
-        return header
-
-
-def _check_size(entry: tarfile.TarInfo) -> None:
-    if entry.size < 0:  # would send the reader back, for ever (CVE-2025-8194)
-        raise tarfile.ReadError(f"{entry.name!r} has a size of {entry.size}")
-
-
 def index_file(file: BinaryIO, name: str, check: Callable[[], None]) -> TarIndex:
     """Index the tar ``file``, reading its headers only. ``check`` is called for each, to stop when it raises.
 
@@ -160,10 +133,10 @@ class _Kept:
 def _index(file: BinaryIO, mode: str, name: str, check: Callable[[], None]) -> TarIndex:
     index = TarIndex(name)
     try:
-        with cast("Any", tarfile).open(fileobj=file, mode=mode, bufsize=_BUFFER, tarinfo=_Header) as tar:
+        with cast("Any", tarfile).open(fileobj=file, mode=mode, bufsize=_BUFFER, tarinfo=StrictHeader) as tar:
             while (entry := tar.next()) is not None:
                 check()
-                _check_size(entry)
+                check_size(entry)
                 tar.members.clear()  # a million entries would be remembered
                 index.add(entry)
     except tarfile.ReadError as exc:

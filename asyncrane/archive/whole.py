@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from asyncrane.abc import Source
 from asyncrane.archive.digesting import Verifier
-from asyncrane.errors import SizeMismatch
+from asyncrane.errors import ContentError, SizeMismatch
 from asyncrane.oci.descriptor import Descriptor
 
 LARGEST_CONFIG = 8 * 1024 * 1024
@@ -12,7 +12,7 @@ LARGEST_CONFIG = 8 * 1024 * 1024
 
 
 async def read_blob(source: Source, blob: Descriptor, *, limit: int = LARGEST_CONFIG) -> bytes:
-    """The content of ``blob``, checked.
+    """The content of ``blob``, checked. What was garbled on its way is read once more.
 
     :raises SizeMismatch: when it has more than ``limit`` bytes, or others than it says
     :raises DigestMismatch: when it is something else
@@ -20,6 +20,13 @@ async def read_blob(source: Source, blob: Descriptor, *, limit: int = LARGEST_CO
     """
     if blob.size > limit:
         raise SizeMismatch(f"blob {blob.digest!s} has {blob.size} bytes, more than the {limit} that are read")
+    try:
+        return await _read(source, blob)
+    except ContentError:
+        return await _read(source, blob)
+
+
+async def _read(source: Source, blob: Descriptor) -> bytes:
     verifier, content = Verifier(blob), bytearray()
     async with source.open(blob) as chunks:
         async for chunk in chunks:

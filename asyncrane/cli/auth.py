@@ -30,6 +30,8 @@ def login(
 
     async def main() -> None:
         kept = await asyncrane.login(server, username, secret)
+        if password:
+            note("warning: others on this machine can see a --password; --password-stdin keeps it to yourself")
         if not kept.helper:
             note(f"warning: the password is stored unencrypted in {kept.file}; a credential helper would not do that")
         note(f"logged in via {kept.file}")

@@ -25,6 +25,9 @@ FLAGS = frozenset({"--insecure", "--allow-nondistributable-artifacts", "--verbos
 VALUED = frozenset({"--platform"})
 """Options that crane takes before the command, too."""
 
+WORDS_ONLY = "_ASYNCRANE_COMPLETE_WORDS"
+"""The environment variable by which a shell asks what may come next, and not what it means."""
+
 CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": _WIDEST}
 
 
@@ -44,6 +47,10 @@ class Command(TyperCommand):
             return super().parse_args(ctx, without_values(args, flags))
         except ValueError as exc:
             raise typer.BadParameter(str(exc), ctx=ctx) from None
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """Tell a shell what may come next."""
+        return _as_asked(super().shell_complete(ctx, incomplete))
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help."""
@@ -69,6 +76,10 @@ class Group(TyperGroup):
             raise typer.Exit(2)
         return super().parse_args(ctx, behind_the_command(args))
 
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """Tell a shell what may come next."""
+        return _as_asked(super().shell_complete(ctx, incomplete))
+
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help."""
         formatter.write_usage(ctx.command_path, "COMMAND [OPTIONS]")
@@ -80,6 +91,14 @@ class Group(TyperGroup):
         _write_panels(formatter, panels)
         _write_panels(formatter, _options(self.get_params(ctx)))
         _write_text(formatter, self.epilog)
+
+
+def _as_asked(found: list[Any]) -> list[Any]:
+    """What may come next, with or without what it means."""
+    if os.environ.get(WORDS_ONLY):
+        for item in found:
+            item.help = None
+    return found
 
 
 def behind_the_command(args: list[str]) -> list[str]:

@@ -24,7 +24,7 @@ def ls(
     full_ref: FullRef = False,
     omit_digest_tags: OmitDigestTags = False,
     recursive: Annotated[
-        bool, typer.Option("--recursive", "-r", help="Everything below it too, by full reference.")
+        bool, typer.Option("--recursive", "-r", help="Everything below it too, by full reference; of a registry all.")
     ] = False,
     json: Annotated[
         bool, typer.Option("--json", help="One object a line for each repository, with manifests if there is a list.")

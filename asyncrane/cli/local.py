@@ -48,6 +48,14 @@ def pull(
         Path | None,
         typer.Option("--cache_path", "-c", metavar="DIR", help="Keep blobs in DIR, and take from there what it has."),
     ] = None,
+    since: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--since",
+            metavar="PATH",
+            help="With --format oci: leave out what this earlier layout or OCI archive has; may be said again.",
+        ),
+    ] = None,
     platform_: OnePlatform = None,
     connection: Connection,
 ) -> None:
@@ -61,6 +69,8 @@ def pull(
             raise asyncrane.InvalidInput("pull needs at least one IMAGE and a PATH (see 'asyncrane pull --help')")
         if annotate_ref and format_ is not PullFormat.oci:
             raise asyncrane.InvalidInput("--annotate-ref means nothing without --format oci")
+        if since and format_ is not PullFormat.oci:
+            raise asyncrane.InvalidInput("--since means nothing without --format oci")
 
     async def operation(session: asyncrane.Session) -> None:
         await asyncrane.pull(
@@ -71,6 +81,7 @@ def pull(
             platform=platform(platform_),
             annotate_ref=annotate_ref,
             cache=cache_path,
+            since=since or (),
         )
 
     with_session(operation, connection)
@@ -105,6 +116,8 @@ def push(
     with reporting(verbose=connection.verbose):
         if index and name is not None:
             raise asyncrane.InvalidInput("--index and --name exclude each other")
+        if image_refs is not None and not image_refs.parent.is_dir():
+            raise asyncrane.InvalidInput(f"cannot write {image_refs}: {image_refs.parent} is no directory")
         asyncrane.Reference.parse(image)
 
     async def operation(session: asyncrane.Session) -> None:

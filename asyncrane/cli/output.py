@@ -23,7 +23,8 @@ class Output:
         self.json = json
 
     def line(self, text: str) -> None:
-        """A result that is a line."""
+        """A result that is a line; as it is, but on a terminal, to which it could do something."""
+        text = harmless(text) if sys.stdout.isatty() else text
         self.raw(f"{text}\n".encode(errors="surrogateescape"))
 
     def raw(self, content: bytes) -> None:
@@ -58,9 +59,15 @@ def trace(text: str) -> None:
 
 
 def _say(text: str) -> None:
+    text = harmless(text)  # names and errors come from registries and archives
     with contextlib.suppress(OSError):  # there is nobody left to tell
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
+
+
+def harmless(text: str) -> str:
+    """``text`` without what would do something to a terminal; lines stay lines."""
+    return text if text.isprintable() else "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)
 
 
 def read_stdin() -> str:

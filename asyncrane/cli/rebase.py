@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 import asyncrane
+from asyncrane.cli.making import WHAT, History, Share, TagOption, print_image, progress_mode
 from asyncrane.cli.options import Connection, platforms
 from asyncrane.cli.output import read_stdin
 from asyncrane.cli.run import reporting, with_session
-from asyncrane.cli.surgery import WHAT, WHERE, Share, print_image, progress_mode
 
 
 def rebase(  # noqa: PLR0913  (they are crane's)
@@ -40,16 +40,7 @@ def rebase(  # noqa: PLR0913  (they are crane's)
             rich_help_panel=WHAT,
         ),
     ] = False,
-    tag: Annotated[
-        str | None,
-        typer.Option(
-            "--tag",
-            "-t",
-            metavar="IMAGE",
-            help="The image to make. [default: IMAGE itself, by digest if it is named so]",
-            rich_help_panel=WHERE,
-        ),
-    ] = None,
+    tag: TagOption = None,
     from_file: Annotated[
         str | None,
         typer.Option(
@@ -58,6 +49,7 @@ def rebase(  # noqa: PLR0913  (they are crane's)
     ] = None,
     original: Annotated[str | None, typer.Option("--original", metavar="IMAGE", hidden=True)] = None,
     rebased: Annotated[str | None, typer.Option("--rebased", metavar="IMAGE", hidden=True)] = None,
+    history: History,
     share: Share,
     connection: Connection,
 ) -> None:
@@ -67,7 +59,7 @@ def rebase(  # noqa: PLR0913  (they are crane's)
     """
     with reporting(verbose=connection.verbose):
         image, tag = _one(image, original, "IMAGE and --original"), _one(tag, rebased, "--tag and --rebased")
-        wanted = platforms(share.platform)
+        wanted, noted = platforms(share.platform), history.entry()
 
         def job(name: str, to: str | None, line: int = 0) -> asyncrane.BulkJob:
             return asyncrane.rebase_job(
@@ -76,6 +68,7 @@ def rebase(  # noqa: PLR0913  (they are crane's)
                 new_base=new_base,
                 old_base=old_base,
                 detect=detect,
+                history=noted,
                 platforms=wanted,
                 nondistributable=share.allow_nondistributable_artifacts,
                 line=line,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 import asyncrane
+from asyncrane.cli.index import TagOption
 from asyncrane.cli.options import Connection, LayerFormatOption, OnePlatform, platform, platforms
 from asyncrane.cli.output import Output, note
 from asyncrane.cli.run import with_session
@@ -55,12 +56,7 @@ def export(
 def flatten(
     image: FlattenedArgument,
     *,
-    tag: Annotated[
-        str | None,
-        typer.Option(
-            "--tag", "-t", metavar="IMAGE", help="Where it goes. [default: where it was; a digest's beside it]"
-        ),
-    ] = None,
+    tag: TagOption = None,
     layer_format: LayerFormatOption = None,
     platform_: Annotated[
         list[str] | None,

@@ -4,57 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 import asyncrane
-from asyncrane.cli.options import Connection, ImageArgument, LayerFormatOption, ProgressMode, platforms
-from asyncrane.cli.output import Output, note
+from asyncrane.cli.making import (
+    WHAT,
+    WHERE,
+    ArchiveOption,
+    CreatedOption,
+    History,
+    Share,
+    TagOption,
+    print_image,
+    progress_mode,
+)
+from asyncrane.cli.options import Connection, ImageArgument, LayerFormatOption, platforms
+from asyncrane.cli.output import note
 from asyncrane.cli.run import reporting, with_session
 from asyncrane.cli.wordlists import given, listed, pairs, variables
-
-WHAT, WHERE = "What to change", "Where it goes"
-"""What panels of options are called."""
-
-ArchiveOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--output", "-o", metavar="TAR", help="Write this file for docker load instead.", rich_help_panel=WHERE
-    ),
-]
-CreatedOption = Annotated[
-    str,
-    typer.Option(
-        "--created",
-        metavar="TIME",
-        help="When it was made: now, epoch, keep or RFC 3339; SOURCE_DATE_EPOCH is now.",
-        rich_help_panel=WHAT,
-    ),
-]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Share:
-    """What all these commands have."""
-
-    platform: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--platform",
-            metavar="OS/ARCH,...",
-            help="Only these platforms of a multi-arch image: one gives that image, several an index. [default: all]",
-        ),
-    ] = None
-    allow_nondistributable_artifacts: Annotated[
-        bool,
-        typer.Option("--allow-nondistributable-artifacts", help="Copy non-distributable (foreign) layers too."),
-    ] = False
-    progress: Annotated[
-        ProgressMode,
-        typer.Option("--progress", metavar="MODE", help="On stderr: auto, bar, log, json or none."),
-    ] = ProgressMode.auto
 
 
 def append(  # noqa: PLR0913  (they are the options)
@@ -86,6 +55,7 @@ def append(  # noqa: PLR0913  (they are the options)
         typer.Option("--set-base-image-annotations", help="Note the base, for rebase to find.", rich_help_panel=WHAT),
     ] = False,
     created: CreatedOption = "keep",
+    history: History,
     share: Share,
     connection: Connection,
 ) -> None:
@@ -99,6 +69,7 @@ def append(  # noqa: PLR0913  (they are the options)
         if set_base_image_annotations and base is None:
             raise asyncrane.InvalidInput("--set-base-image-annotations means nothing without --base")
         layers, wanted, made = listed(new_layer), platforms(share.platform), asyncrane.moment(created)
+        said = history.entry() or asyncrane.HistoryEntry()
     if base is None:
         note("asyncrane: base unspecified, using an empty image")
 
@@ -113,6 +84,7 @@ def append(  # noqa: PLR0913  (they are the options)
             platforms=wanted,
             set_base_image_annotations=set_base_image_annotations,
             created=made,
+            history=said,
             nondistributable=share.allow_nondistributable_artifacts,
             archive=output,
         )
@@ -179,8 +151,8 @@ class Settings:
     ] = None
     created: CreatedOption = "keep"
 
-    def changes(self) -> asyncrane.Changes:
-        """All of it.
+    def changes(self, history: asyncrane.HistoryEntry | None) -> asyncrane.Changes:
+        """All of it, and what the history says of it.
 
         :raises InvalidInput: when something cannot be said
         """
@@ -198,10 +170,11 @@ class Settings:
             exposed_ports=given(self.exposed_ports),
             platform=asyncrane.Platform.parse(self.set_platform) if self.set_platform is not None else None,
             created=asyncrane.moment(self.created),
+            history=history,
         )
 
 
-def mutate(
+def mutate(  # noqa: PLR0913  (they are the options)
     image: ImageArgument,
     *,
     settings: Settings,
@@ -212,21 +185,13 @@ def mutate(
         ),
     ] = None,
     layer_format: LayerFormatOption = None,
-    tag: Annotated[
-        str | None,
-        typer.Option(
-            "--tag",
-            "-t",
-            metavar="IMAGE",
-            help="The image to make. [default: IMAGE itself, by digest if it is named so]",
-            rich_help_panel=WHERE,
-        ),
-    ] = None,
+    tag: TagOption = None,
     repo: Annotated[
         str | None,
         typer.Option("--repo", metavar="REPO", help="Store it here, by digest.", rich_help_panel=WHERE),
     ] = None,
     output: ArchiveOption = None,
+    history: History,
     share: Share,
     connection: Connection,
 ) -> None:
@@ -240,7 +205,8 @@ def mutate(
             raise asyncrane.InvalidInput("--repo and --tag exclude each other")
         if layer_format is not None and not append:
             raise asyncrane.InvalidInput("--layer-format means nothing without --append")
-        changes, layers, wanted = settings.changes(), listed(append), platforms(share.platform)
+        changes, layers = settings.changes(history.entry()), listed(append)
+        wanted = platforms(share.platform)
 
     async def operation(session: asyncrane.Session) -> asyncrane.Outcome:
         return await asyncrane.mutate(
@@ -257,12 +223,6 @@ def mutate(
         )
 
     _carry_out(operation, repo or tag or image, share, connection, silent=output is not None)
-
-
-def progress_mode(share: Share, connection: Connection) -> ProgressMode:
-    """How progress is shown: bars and the log of requests would draw over each other."""
-    auto = share.progress is ProgressMode.auto
-    return ProgressMode.none if auto and connection.verbose else share.progress
 
 
 def _carry_out(
@@ -286,8 +246,3 @@ def _carry_out(
             print_image(target, outcome)
 
     with_session(operation, connection)
-
-
-def print_image(target: str, outcome: asyncrane.Outcome) -> None:
-    """Print what was made, as ``REPOSITORY@DIGEST``."""
-    Output().line(str(asyncrane.parse_location(target).at(asyncrane.Digest(outcome.digest))))

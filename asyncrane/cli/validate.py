@@ -39,7 +39,8 @@ def validate(
     output = Output()
 
     def show(verdict: asyncrane.Verdict) -> None:
-        output.line(f"PASS: {verdict.name}" if verdict.passed else f"FAIL: {verdict.name}: {verdict.problem}")
+        wrong = "; ".join(line for line in verdict.problem.splitlines() if line)
+        output.line(f"PASS: {verdict.name}" if verdict.passed else f"FAIL: {verdict.name}: {wrong}")
 
     async def operation(session: asyncrane.Session) -> None:
         verdicts = await asyncrane.validate(

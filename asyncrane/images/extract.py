@@ -11,9 +11,10 @@ import anyio.from_thread
 import anyio.to_thread
 
 from asyncrane.abc import Source
-from asyncrane.archive.compression import MAGIC, Expanded, Readable, sniff
+from asyncrane.archive.compression import Expanded, Readable, sniff
 from asyncrane.archive.digesting import Verifier
 from asyncrane.archive.merge import ahead, merged
+from asyncrane.archive.reading import Chained, read_head
 from asyncrane.archive.spool import Bounded, Room, Spool
 from asyncrane.archive.tarfs import TarReader
 from asyncrane.archive.through_thread import through_thread
@@ -249,25 +250,9 @@ class _Hashed:
             raise DigestMismatch(f"{self._name} holds a tar {actual}, which the config says is {self._expected!s}")
 
 
-class _Begun:
-    """What has been read of a file to see what it is, and then the rest."""
-
-    def __init__(self, head: bytes, raw: Readable) -> None:
-        self._head = head
-        self._raw = raw
-
-    def read(self, size: int, /) -> bytes:
-        if not self._head:
-            return self._raw.read(size)
-        data, self._head = self._head[:size], self._head[size:]
-        return data
-
-
 def _expanded(raw: Readable, name: str) -> Readable:
-    head = b""
-    while len(head) < MAGIC and (more := raw.read(_CHUNK)):
-        head += more
-    return Expanded(_Begun(head, raw), sniff(head), name)
+    head = read_head(raw)
+    return Expanded(Chained(head, raw), sniff(head), name)
 
 
 async def _content(layer: _Layer) -> AsyncIterator[bytes]:

@@ -34,7 +34,7 @@ GZIP = Packing("gzip")
 
 
 @asynccontextmanager
-async def flattened(
+async def flatten(
     source: Source,
     view: View,
     *,

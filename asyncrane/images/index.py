@@ -20,11 +20,11 @@ from asyncrane.oci import media
 from asyncrane.oci.descriptor import Descriptor
 from asyncrane.oci.digest import Digest
 from asyncrane.oci.manifest import Manifest
+from asyncrane.oci.nesting import Nesting
 from asyncrane.oci.platform import Platform
 from asyncrane.oci.select import ATTESTS
 
 _AT_ONCE = 16
-_DEEPEST = 16
 
 
 class Addition(msgspec.Struct, frozen=True):
@@ -41,7 +41,7 @@ async def load_index(source: Source, manifest: Manifest) -> Index:
     :raises NotFound: when something listed is not there
     """
     check_index(manifest, f"{source.place}@{manifest.digest!s}")
-    return await _load(source, manifest, anyio.Semaphore(_AT_ONCE), 0)
+    return await _load(source, manifest, anyio.Semaphore(_AT_ONCE), Nesting(), 0)
 
 
 def check_index(manifest: Manifest, name: str) -> None:
@@ -162,10 +162,11 @@ def _fits(platform: Platform, wish: Platform) -> bool:
     return all(asked in ("", has) for asked, has in pairs)
 
 
-async def _load(source: Source, manifest: Manifest, slots: anyio.Semaphore, depth: int) -> Index:
-    if depth >= _DEEPEST:
-        raise UnsupportedManifest(f"{source.place}@{manifest.digest!s}: indexes in indexes, {depth} deep")
-    entries = manifest.children()
+async def _load(source: Source, manifest: Manifest, slots: anyio.Semaphore, nesting: Nesting, depth: int) -> Index:
+    try:
+        entries = nesting.entries(manifest, depth)
+    except UnsupportedManifest as exc:
+        raise UnsupportedManifest(f"{source.place}@{exc}") from exc
     found: dict[int, Index | Opaque] = {}
     errors: list[AsyncraneError] = []
 
@@ -176,9 +177,10 @@ async def _load(source: Source, manifest: Manifest, slots: anyio.Semaphore, dept
         try:
             async with slots:
                 child = await source.manifest(str(entry.digest))
-            found[at] = (
-                await _load(source, child, slots, depth + 1) if child.is_index else Opaque(entry, source.place, child)
-            )
+            if child.is_index:
+                found[at] = await _load(source, child, slots, nesting, depth + 1)
+            else:
+                found[at] = Opaque(entry, source.place, child)
         except AsyncraneError as exc:
             errors.append(exc)
 

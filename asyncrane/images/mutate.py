@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 
 from asyncrane.errors import InvalidInput
+from asyncrane.images.history import EPOCH, HistoryEntry, aligned, check_moment
 from asyncrane.images.rebuild import each, rebuilt, relabelled
 from asyncrane.images.serialise import items, table
 from asyncrane.images.view import Image, Index, View, images
 from asyncrane.oci.platform import Platform
 
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)")
 _PORT = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?(?:/(?:tcp|udp|sctp))?")
 
 
@@ -23,7 +23,8 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
 
     ``None`` leaves a setting as it is, an empty one takes it away. A new ``entrypoint`` takes the old ``cmd`` away, as
     its arguments are another program's. ``exposed_ports`` (``80``, ``53/udp``) are all there will be. ``created`` is
-    RFC 3339 text. Variables of ``env`` keep their place, new ones go last.
+    RFC 3339 text. Variables of ``env`` keep their place, new ones go last. With ``history`` the change is noted in the
+    history, as a step that made no layer; without it, as in crane, nothing is noted.
     """
 
     labels: Mapping[str, str] = {}
@@ -39,6 +40,7 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
     exposed_ports: tuple[str, ...] | None = None
     platform: Platform | None = None
     created: str | None = None
+    history: HistoryEntry | None = None
 
     def check(self) -> None:
         """See whether all this can be said.
@@ -52,8 +54,10 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
             found = _PORT.fullmatch(port)
             if not found or not all(0 < int(number) < 65536 for number in found.groups() if number):
                 raise InvalidInput(f"not a port: {port!r} (expected NUMBER[/tcp|/udp|/sctp])")
-        if self.created is not None and not _MOMENT.fullmatch(self.created):
-            raise InvalidInput(f"not a time: {self.created!r} (expected RFC 3339, as 2024-02-29T12:00:00Z)")
+        if self.created is not None:
+            check_moment(self.created)
+        if self.history is not None:
+            self.history.check()
 
 
 def mutate(view: View, changes: Changes) -> View:
@@ -84,6 +88,11 @@ def _mutate(image: Image, changes: Changes) -> Image:
         settings["created"] = changes.created
     if changes.platform is not None:
         _set_platform(settings, changes.platform)
+    if changes.history is not None:
+        default = HistoryEntry(created=changes.created or EPOCH, created_by="asyncrane mutate")
+        entry = changes.history.otherwise(default).fields(empty_layer=True)
+        history = items(settings, "history", what, dict)
+        settings["history"] = [*aligned(history, len(image.manifest.layers())), entry]
     return rebuilt(image, fields=fields, settings=settings)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from asyncrane.abc import Place
 from asyncrane.errors import ContentError, InvalidPlatform
-from asyncrane.images.history import above, aligned
+from asyncrane.images.history import EPOCH, HistoryEntry, above, aligned
 from asyncrane.images.rebuild import each, rebuilt, relabelled
 from asyncrane.images.serialise import items, table
 from asyncrane.images.view import Blob, Image, Index, View, images
@@ -24,23 +24,31 @@ BASE_DIGEST = "org.opencontainers.image.base.digest"
 _SAME_VARIANT = {("arm64", ""): "v8", ("arm", ""): "v7", ("amd64", ""): "v1"}
 """What an architecture without a variant is (containerd's ``platforms`` package)."""
 
+_REBASED = HistoryEntry(created=EPOCH, created_by="asyncrane rebase")
 
-def rebase(view: View, old: View | Callable[[Image], View], new: View, *, name: str = "") -> View:
+
+def rebase(
+    view: View, old: View | Callable[[Image], View], new: View, *, name: str = "", history: HistoryEntry | None = None
+) -> View:
     """``view`` on the base ``new`` instead of ``old``, which may be another for each image.
 
     Each image gets the base of its own platform. Its config, its history, its annotations and media types stay its own;
     only ``os.version`` and ``os.features`` come from the base, as the kernel they ask for is asked for by its layers.
-    ``name`` is noted, with the digest of ``new``, as what it stands on now. An image that stands on ``new`` already
-    is left as it is.
+    ``name`` is noted, with the digest of ``new``, as what it stands on now. With ``history`` the step is
+    noted last in the history, as one that made no layer. An image that stands on ``new`` already is left as it is.
 
+    :raises InvalidInput: when ``history`` cannot be said
     :raises InvalidPlatform: when a base has no image for one of the platforms
     :raises ContentError: when an image does not stand on its old base
     """
     noted = {BASE_NAME: name, BASE_DIGEST: str.__str__(new.manifest.digest)} if name else {}
+    if history is not None:
+        history.check()
+        history = history.otherwise(_REBASED)
 
     def edit(image: Image) -> Image:
         below = matching(old(image) if callable(old) else old, image.platform, "old base")
-        return _rebase(image, below, matching(new, image.platform, "new base"), noted)
+        return _rebase(image, below, matching(new, image.platform, "new base"), noted, history)
 
     rebased = each(view, edit)
     if noted and isinstance(rebased, Index) and BASE_NAME in view.manifest.annotations:
@@ -93,7 +101,7 @@ def _stands_on(layers: tuple[str, ...], base: tuple[str, ...]) -> bool:
     return bool(base) and layers[: len(base)] == base
 
 
-def _rebase(image: Image, old: Image, new: Image, noted: Mapping[str, str]) -> Image:
+def _rebase(image: Image, old: Image, new: Image, noted: Mapping[str, str], step: HistoryEntry | None) -> Image:
     layers, before, after = image.diff_ids(), old.diff_ids(), new.diff_ids()
     fields = image.fields()
     if noted:
@@ -106,6 +114,8 @@ def _rebase(image: Image, old: Image, new: Image, noted: Mapping[str, str]) -> I
     below: list[dict[str, Any]] = items(new.fields(), "layers", f"manifest {new.name}", dict)
     fields["layers"] = [*below, *own]
     settings = _settings(image, old, new)
+    if step is not None:
+        settings["history"] = [*settings["history"], step.fields(empty_layer=True)]
     origins: dict[Digest, Place] = {}
     added: dict[Digest, Blob] = {}
     for layer in new.manifest.layers():

@@ -20,6 +20,7 @@ from asyncrane.oci import media
 from asyncrane.oci.descriptor import Descriptor
 from asyncrane.oci.digest import Digest
 from asyncrane.oci.manifest import Manifest
+from asyncrane.oci.nesting import Nesting
 from asyncrane.oci.platform import Platform
 from asyncrane.oci.select import ATTESTS, check_image, pick, strip
 
@@ -135,7 +136,7 @@ async def load(source: Source, identifier: str, *, platforms: Sequence[Platform]
     while root.is_index and len(platforms) == 1:
         root = await source.manifest(str(pick(root, platforms[0]).digest))
     if root.is_index:
-        return await _index(source, strip(root, platforms) if platforms else root)
+        return await _index(source, strip(root, platforms) if platforms else root, Nesting(), 0)
     image = await _image(source, root)
     if platforms:
         check_image(image.platform, platforms)
@@ -156,14 +157,14 @@ async def load_rest(source: Source, view: View) -> View:
     return msgspec.structs.replace(view, children=tuple(children))
 
 
-async def _index(source: Source, manifest: Manifest) -> Index:
-    entries = manifest.children()
+async def _index(source: Source, manifest: Manifest, nesting: Nesting, depth: int) -> Index:
+    entries = nesting.entries(manifest, depth)
     found: dict[int, Image | Index | Opaque] = {}
     errors: list[AsyncraneError] = []
 
     async def read(at: int, entry: Descriptor) -> None:
         try:
-            found[at] = await _child(source, entry)
+            found[at] = await _child(source, entry, nesting, depth)
         except AsyncraneError as exc:
             errors.append(exc)
 
@@ -175,13 +176,13 @@ async def _index(source: Source, manifest: Manifest) -> Index:
     return Index(manifest, tuple(found[at] for at in range(len(entries))), source.place)
 
 
-async def _child(source: Source, entry: Descriptor) -> Image | Index | Opaque:
+async def _child(source: Source, entry: Descriptor, nesting: Nesting, depth: int) -> Image | Index | Opaque:
     unknown = entry.platform is not None and entry.platform.os == "unknown"
     if unknown or ATTESTS in entry.annotations or entry.media_type not in media.IMAGES | media.INDEXES:
         return Opaque(entry, source.place)
     manifest = await source.manifest(str(entry.digest))
     if manifest.is_index:
-        return await _index(source, manifest)
+        return await _index(source, manifest, nesting, depth + 1)
     if _kind(manifest) not in media.CONFIGS:
         return Opaque(entry, source.place, manifest)
     return await _image(source, manifest)

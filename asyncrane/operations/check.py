@@ -15,12 +15,13 @@ import msgspec
 from asyncrane.abc import Source
 from asyncrane.archive.inspection import Inspection, inspect_blob
 from asyncrane.archive.whole import read_blob
-from asyncrane.errors import AsyncraneError, ContentError, InvalidInput, NotFound
+from asyncrane.errors import AsyncraneError, ContentError, InvalidInput, NotFound, UnsupportedManifest
 from asyncrane.images.validate import Found, Node, blobs, problems
 from asyncrane.oci import media
 from asyncrane.oci.descriptor import Descriptor
 from asyncrane.oci.digest import Digest
 from asyncrane.oci.manifest import Manifest
+from asyncrane.oci.nesting import Nesting
 from asyncrane.oci.platform import Platform
 from asyncrane.oci.select import pick
 from asyncrane.operations.places import located
@@ -35,9 +36,6 @@ from asyncrane.stores.tarball_reading import ArchiveSource
 
 AT_ONCE = 8
 """Blobs of one run that are read at once, where nobody says otherwise."""
-
-_DEEPEST = 16
-"""Indexes in indexes that are followed."""
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -193,7 +191,7 @@ class _Judge:
                 root = await self._manifest(source, str(pick(root, self._platform).digest))
         except ContentError as exc:
             return Verdict(name, problem=f"validating manifest: {exc}")
-        node = await self._node(source, root)
+        node = await self._node(source, root, Nesting())
         found = await self._look(source, node)
         return Verdict(name, str.__str__(root.digest), problems(node, found))
 
@@ -201,12 +199,16 @@ class _Judge:
         async with self._slots:
             return await source.manifest(identifier)
 
-    async def _node(self, source: Source, manifest: Manifest, entry: Descriptor | None = None, depth: int = 0) -> Node:
+    async def _node(
+        self, source: Source, manifest: Manifest, nesting: Nesting, entry: Descriptor | None = None, depth: int = 0
+    ) -> Node:
         """``manifest`` with its config, or with everything it lists."""
         if manifest.is_index:
-            if depth >= _DEEPEST:
-                return Node(problem=f"indexes in indexes, {depth} deep", entry=entry)
-            return Node(manifest, entry=entry, children=await self._children(source, manifest, depth))
+            try:
+                listed = nesting.entries(manifest, depth)
+            except UnsupportedManifest as exc:
+                return Node(problem=str(exc), entry=entry)
+            return Node(manifest, entry=entry, children=await self._children(source, listed, nesting, depth))
         described = manifest.config()
         if described is None:
             return Node(manifest, entry=entry)
@@ -216,7 +218,9 @@ class _Judge:
         except (ContentError, NotFound) as exc:
             return Node(manifest, config_problem=str(exc), entry=entry)
 
-    async def _children(self, source: Source, index: Manifest, depth: int) -> tuple[Node, ...]:
+    async def _children(
+        self, source: Source, entries: Sequence[Descriptor], nesting: Nesting, depth: int
+    ) -> tuple[Node, ...]:
         nodes: dict[int, Node] = {}
 
         async def read(at: int, entry: Descriptor) -> None:
@@ -228,9 +232,8 @@ class _Judge:
             except (ContentError, NotFound) as exc:
                 nodes[at] = Node(problem=str(exc), entry=entry)
             else:
-                nodes[at] = await self._node(source, manifest, entry, depth + 1)
+                nodes[at] = await self._node(source, manifest, nesting, entry, depth + 1)
 
-        entries = index.children()
         await _all(partial(read, at, entry) for at, entry in enumerate(entries))
         return tuple(nodes[at] for at in range(len(entries)))
 

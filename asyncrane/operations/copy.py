@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import cast
@@ -13,16 +14,20 @@ from asyncrane.abc import Lister, Place, Sink
 from asyncrane.engine.job import Job, Target
 from asyncrane.engine.outcome import Outcome, TargetOutcome
 from asyncrane.errors import AsyncraneError, Failure, InvalidReference, TagExists
+from asyncrane.oci import media
 from asyncrane.oci.digest import Digest
-from asyncrane.oci.platform import Platform
+from asyncrane.oci.platform import DEFAULT_PLATFORM, Platform
 from asyncrane.oci.reference import Reference, check_tag
-from asyncrane.operations.places import Places, place_of
+from asyncrane.operations.places import SINGLE, TOOK_ONE, Places, place_of
 from asyncrane.session import Session
 from asyncrane.stores.locate import Location, parse_location, parse_repository, refuse_registry
 from asyncrane.stores.remote import Remote
 
 LISTINGS = 8
 """Repositories whose tags are listed at the same time."""
+
+OPEN = 1024
+"""Jobs that are open at a time: enough to keep every registry busy."""
 
 
 class Pair(msgspec.Struct, frozen=True):
@@ -63,8 +68,8 @@ async def copy(
     wishes = _Wishes(tuple(platforms), clobber, nondistributable, referrers)
     wanted = _Wanted.parse(source, destinations)
     async with Places(session) as places:
-        job = await wanted.job(session, places, wishes)
-        outcome = await session.submit(job)
+        job, notes = await wanted.job(session, places, wishes)
+        outcome = _noted(await session.submit(job), notes)
         places.tell(job, outcome)
     if outcome.failure is not None:
         raise outcome.failure.error()
@@ -96,13 +101,12 @@ async def copy_all(
         collected = _Collected(places, on_outcome, hold=all_tags and session.jobs is not None)
         if not all_tags:
             wanted = [_Wanted.parse(pair.source, pair.destinations) for pair in pairs]
-            for job in [await one.job(session, places, wishes) for one in wanted]:
-                collected.add(session, job)
+            for job, notes in [await one.job(session, places, wishes) for one in wanted]:
+                collected.add(session, job, notes)
         else:
             trees = [(_repository(p.source), tuple(_repository(d) for d in p.destinations)) for p in pairs]
             await _submit_trees(session, places, trees, collected, wishes)
-        collected.release(session)
-        await collected.wait()
+        await collected.finish(session)
     return collected.outcomes
 
 
@@ -120,54 +124,63 @@ class _Wanted(msgspec.Struct, frozen=True):
             refuse_registry(text)
         return cls(parse_location(source), tuple(parse_location(text) for text in destinations))
 
-    async def job(self, session: Session, places: Places, wishes: _Wishes) -> Job:
+    async def job(self, session: Session, places: Places, wishes: _Wishes) -> tuple[Job, tuple[str, ...]]:
+        """The job, and what there is to say about it."""
         source = await places.source(self.source)
         targets = tuple([await places.target(destination) for destination in self.destinations])
-        return _make(session, source.place, targets, wishes, tag=source.tag, digest=source.digest)
+        job = _make(session, source.place, targets, wishes, tag=source.tag, digest=source.digest)
+        if job.platforms or not all(destination.kind in SINGLE for destination in self.destinations):
+            return job, ()
+        try:
+            found = await session.source(source.place).resolve(source.identifier)
+        except AsyncraneError:  # it will fail in its turn, and others not with it
+            return job, ()
+        if found.media_type not in media.INDEXES:
+            return job, ()
+        return msgspec.structs.replace(job, platforms=(DEFAULT_PLATFORM,)), (TOOK_ONE,)
 
 
 class _Collected:
-    """Outcomes as they come, until there is one for every job."""
+    """Outcomes as they come, until there is one for every job. Of very many jobs :data:`OPEN` are begun at a time: what
+    the engine knows of a job takes more memory than the job.
+    """
 
     def __init__(self, places: Places, on_outcome: Callable[[Outcome], None] | None, *, hold: bool) -> None:
         self.outcomes: list[Outcome] = []
         self._places = places
         self._on_outcome = on_outcome
         self._hold = hold
-        self._held: list[Job] = []
+        self._held: deque[tuple[Job, tuple[str, ...]]] = deque()
         self._open = 0
-        self._none_open = anyio.Event()
+        self._moved = anyio.Event()
 
-    def add(self, session: Session, job: Job) -> None:
-        if self._hold:
-            self._held.append(job)
+    def add(self, session: Session, job: Job, notes: tuple[str, ...] = ()) -> None:
+        if self._hold or self._open >= OPEN:
+            self._held.append((job, notes))
             return
         self._open += 1
-        session.add(job, lambda outcome: self._done(job, outcome))
-
-    def release(self, session: Session) -> None:
-        """Start what was held."""
-        self._hold = False
-        held, self._held = self._held, []
-        for job in held:
-            self.add(session, job)
+        session.add(job, lambda outcome: self._done(job, _noted(outcome, notes)))
 
     def _done(self, job: Job, outcome: Outcome) -> None:
         self._open -= 1
         self._places.tell(job, outcome)
         self.put(outcome)
-        if not self._open:
-            self._none_open.set()
+        self._moved.set()
 
     def put(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)
         if self._on_outcome is not None:
             self._on_outcome(outcome)
 
-    async def wait(self) -> None:
-        while self._open:
-            self._none_open = anyio.Event()
-            await self._none_open.wait()
+    async def finish(self, session: Session) -> None:
+        """Start what was held, and wait for all."""
+        self._hold = False
+        while self._open or self._held:
+            self._moved = anyio.Event()
+            while self._held and self._open < OPEN:
+                self.add(session, *self._held.popleft())
+            if self._open:
+                await self._moved.wait()
 
 
 class _Listings:
@@ -298,6 +311,10 @@ class _Tree:
     def _lost(self, source: str, error: AsyncraneError) -> Outcome:
         failure = Failure.of(error)
         return Outcome(source, targets=tuple(TargetOutcome(str(d), "failed", failure) for d, _ in self._destinations))
+
+
+def _noted(outcome: Outcome, notes: tuple[str, ...]) -> Outcome:
+    return msgspec.structs.replace(outcome, notes=(*notes, *outcome.notes)) if notes else outcome
 
 
 def _make(

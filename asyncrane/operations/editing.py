@@ -12,8 +12,9 @@ import msgspec
 from asyncrane.abc import Source
 from asyncrane.archive.inspection import inspect_blob
 from asyncrane.errors import ContentError, InvalidInput, InvalidPlatform, NotFound, SizeMismatch
-from asyncrane.images.append import EPOCH, append_layers
+from asyncrane.images.append import append_layers
 from asyncrane.images.extract import extract
+from asyncrane.images.history import EPOCH, HistoryEntry
 from asyncrane.images.index import load_index
 from asyncrane.images.onefile import File, file_layer, find_file, path_in_image
 from asyncrane.images.rebuild import each
@@ -24,8 +25,7 @@ from asyncrane.oci import media
 from asyncrane.oci.descriptor import Descriptor
 from asyncrane.oci.digest import Digest
 from asyncrane.oci.manifest import Manifest
-from asyncrane.oci.platform import Platform
-from asyncrane.operations.inspect import DEFAULT_PLATFORM
+from asyncrane.oci.platform import DEFAULT_PLATFORM, Platform
 from asyncrane.operations.moments import source_date_epoch, text
 from asyncrane.operations.places import Places
 from asyncrane.operations.publish import Published, destination, publish
@@ -238,7 +238,7 @@ def _with_file(view: View, file: File, chosen: Image | None) -> View:
     def edit(image: Image) -> Image:
         if chosen is not None and not _same(image, chosen):
             return image
-        made = append_layers(image, [layer], created=created, created_by="asyncrane edit fs")
+        made = append_layers(image, [layer], history=HistoryEntry(created=created, created_by="asyncrane edit fs"))
         assert isinstance(made, Image)  # noqa: S101  (of an image comes an image)
         return made
 

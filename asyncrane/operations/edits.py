@@ -19,25 +19,21 @@ from asyncrane.archive.streaming import STDIN, Kind, kind_of
 from asyncrane.errors import AsyncraneError, ContentError, Failure, InvalidInput, InvalidReference, UnsupportedManifest
 from asyncrane.images.append import append_layers, is_windows
 from asyncrane.images.empty import empty_image
+from asyncrane.images.history import HistoryEntry
 from asyncrane.images.mutate import Changes, mutate
 from asyncrane.images.rebase import BASE_DIGEST, BASE_NAME, detect, rebase
 from asyncrane.images.view import Image, View, images, load, load_rest
 from asyncrane.oci.digest import Digest
-from asyncrane.oci.platform import Platform
+from asyncrane.oci.platform import DEFAULT_PLATFORM
 from asyncrane.oci.reference import Reference
 from asyncrane.operations.jobfile import AppendJob, BulkJob, MutateJob, RebaseJob
 from asyncrane.operations.losses import losses
 from asyncrane.operations.moments import text
-from asyncrane.operations.places import Found
+from asyncrane.operations.places import SINGLE, TOOK_ONE, Found
 from asyncrane.operations.streams import Streams
 from asyncrane.session import Session
 from asyncrane.stores.cached import AT_ONCE, CachedSource, ReadCache
 from asyncrane.stores.locate import Location
-
-DEFAULT_PLATFORM = Platform("linux", "amd64")
-"""The image of an index that is taken where only one can be, as crane does."""
-
-_SINGLE = frozenset({"docker-archive", "docker-daemon"})
 
 CANDIDATES = 1000
 """Tags of a repository that are looked at to find an old base."""
@@ -102,9 +98,7 @@ class Editor:
             case AppendJob():
                 after = await self._append(job, before, root, target)
             case MutateJob():
-                created = job.changes.created
-                after = await self._appended(job, before, target, created=created, command="mutate")
-                after = mutate(after, job.changes)
+                after = await self._mutated(job, before, target)
             case _:
                 raise InvalidInput(f"{job!r} is no edit")
         edited = Edited(before, after, root, (*notes, *losses(before, after, "about images that were edited")))
@@ -123,9 +117,9 @@ class Editor:
         source = self._source(found.place)
         named = await source.manifest(found.identifier)
         wanted, notes = job.platforms, []
-        if named.is_index and not wanted and any(target.kind in _SINGLE for target in job.targets):
+        if named.is_index and not wanted and any(target.kind in SINGLE for target in job.targets):
             wanted = (DEFAULT_PLATFORM,)
-            notes.append(f"took {DEFAULT_PLATFORM!s} of the index: an archive holds single images")
+            notes.append(TOOK_ONE)
         view = await load(source, str(named.digest), platforms=wanted)
         if view.manifest.digest != named.digest:
             _check_narrowing(job)
@@ -136,7 +130,8 @@ class Editor:
         return self._cache.of(self._session.source(place))
 
     async def _append(self, job: AppendJob, before: View, root: Digest, target: Place) -> View:
-        after = await self._appended(job, before, target, created=job.created, command="append")
+        default = self._default_history(job.created, "append")
+        after = await self._appended(job, before, target, job.history.otherwise(default))
         noted: dict[str, str] = {}
         if job.set_base_image_annotations and job.scratch is None:
             digest = before.manifest.digest if isinstance(before, Image) else root
@@ -147,9 +142,17 @@ class Editor:
             after = mutate(after, Changes(annotations=noted, created=job.created))
         return after
 
-    async def _appended(
-        self, job: AppendJob | MutateJob, view: View, target: Place, *, created: str | None, command: str
-    ) -> View:
+    async def _mutated(self, job: MutateJob, before: View, target: Place) -> View:
+        changes, default = job.changes, self._default_history(job.changes.created, "mutate")
+        if job.layers:
+            before = await self._appended(job, before, target, (changes.history or default).otherwise(default))
+        noted = changes.history.otherwise(default) if changes.history is not None and not job.layers else None
+        return mutate(before, msgspec.structs.replace(changes, history=noted))
+
+    def _default_history(self, created: str | None, command: str) -> HistoryEntry:
+        return HistoryEntry(created=created or text(self._created), created_by=f"asyncrane {command}")
+
+    async def _appended(self, job: AppendJob | MutateJob, view: View, target: Place, history: HistoryEntry) -> View:
         paths, packing = job.layers, packing_of(job.layer_format or self._layer_format)
         windows = [is_windows(image) for image in images(view)]
         kinds = await anyio.to_thread.run_sync(_kinds, paths)
@@ -165,8 +168,7 @@ class Editor:
             view,
             [layers[number] for number in sorted(layers)],
             windows=rebuilt,
-            created=created or text(self._created),
-            created_by=f"asyncrane {command}",
+            history=history,
         )
 
     async def _windows_layer(self, path: Path, packing: Packing | None) -> Layer:
@@ -189,7 +191,9 @@ class Editor:
         new_base = job.new_base or _noted_name(job, noted)
         new = await self._load(new_base)
         olds, notes = await self._old_bases(job, view, new_base, noted)
-        return rebase(view, lambda image: olds[image.manifest.digest], new, name=str(new_base)), notes
+        history = job.history and job.history.otherwise(self._default_history(None, "rebase"))
+        after = rebase(view, lambda image: olds[image.manifest.digest], new, name=str(new_base), history=history)
+        return after, notes
 
     async def _old_bases(
         self, job: RebaseJob, view: View, new_base: Location, noted: Mapping[Digest, _Noted]

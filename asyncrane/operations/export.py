@@ -14,9 +14,8 @@ import anyio.to_thread
 
 from asyncrane.errors import AsyncraneError, InvalidInput
 from asyncrane.images.export import exported
-from asyncrane.oci.platform import Platform
+from asyncrane.oci.platform import DEFAULT_PLATFORM, Platform
 from asyncrane.oci.select import pick
-from asyncrane.operations.inspect import DEFAULT_PLATFORM
 from asyncrane.operations.places import located
 from asyncrane.session import Session
 from asyncrane.stores.locate import Location

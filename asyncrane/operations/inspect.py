@@ -12,14 +12,11 @@ from asyncrane.abc import Source
 from asyncrane.errors import DigestMismatch, InvalidReference, SizeMismatch, UnsupportedManifest
 from asyncrane.oci.descriptor import Descriptor
 from asyncrane.oci.manifest import Manifest
-from asyncrane.oci.platform import Platform
+from asyncrane.oci.platform import DEFAULT_PLATFORM, Platform
 from asyncrane.oci.select import pick
 from asyncrane.operations.places import Found, located
 from asyncrane.session import Session
 from asyncrane.stores.locate import Location, parse_location
-
-DEFAULT_PLATFORM = Platform("linux", "amd64")
-"""The image of an index that is meant when one is needed and none was named, as in crane."""
 
 _LARGEST_CONFIG = 64 * 1024 * 1024
 
@@ -40,7 +37,7 @@ class Image(msgspec.Struct, frozen=True):
         """The decoded config; empty for an artifact whose config is no JSON object."""
         try:
             found = msgspec.json.decode(self.config)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}
 

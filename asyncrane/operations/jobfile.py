@@ -18,11 +18,15 @@ from asyncrane.archive.formats import LayerFormat
 from asyncrane.engine.job import Overwrite
 from asyncrane.errors import AsyncraneError, InvalidInput
 from asyncrane.images.family import Family
+from asyncrane.images.history import HistoryEntry
 from asyncrane.images.mutate import Changes
 from asyncrane.oci.platform import Platform
 from asyncrane.stores.locate import Location, parse_location, refuse_registry
 
-Raw = TypeVar("Raw", bound="_Common")
+Raw = TypeVar("Raw", bound=msgspec.Struct)
+
+_OPENS = ("[", "{", "- ", "? ")
+_MOST_OPEN = 200
 
 
 class BulkJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,11 +58,13 @@ class CopyJob(BulkJob, frozen=True, kw_only=True):
 class RebaseJob(BulkJob, frozen=True, kw_only=True):
     """Put an image on ``new_base`` (``None``: the name its annotations have) instead of ``old_base`` (``None``: the
     digest they have; with ``detect``, where they have none, the tag of the new base's repository that fits best).
+    ``history`` notes that in the image's history.
     """
 
     new_base: Location | None = None
     old_base: Location | None = None
     detect: bool = False
+    history: HistoryEntry | None = None
 
     def reads(self) -> tuple[Location, ...]:
         """The images it is made from."""
@@ -69,6 +75,7 @@ class AppendJob(BulkJob, frozen=True, kw_only=True):
     """Put ``layers``, tar files and directories, on top of an image; with ``scratch`` on top of nothing, as an image of
     that family. They are packed as ``layer_format`` says, by default as they are, and plain ones as gzip. ``created``
     (RFC 3339) is when they and the image were made, ``None`` leaves the image's time alone.
+    ``history`` is what is said of each layer.
     """
 
     layers: tuple[Path, ...]
@@ -76,6 +83,7 @@ class AppendJob(BulkJob, frozen=True, kw_only=True):
     set_base_image_annotations: bool = False
     scratch: Family | None = None
     created: str | None = None
+    history: HistoryEntry = HistoryEntry()
 
     def reads(self) -> tuple[Location, ...]:
         """The images it is made from."""
@@ -83,7 +91,9 @@ class AppendJob(BulkJob, frozen=True, kw_only=True):
 
 
 class MutateJob(BulkJob, frozen=True, kw_only=True):
-    """Change what an image's config and annotations say, after ``layers`` were put on top."""
+    """Change what an image's config and annotations say, after ``layers`` were put on top; where there are some, the
+    history that ``changes`` has is said of them.
+    """
 
     changes: Changes
     layers: tuple[Path, ...] = ()
@@ -140,13 +150,22 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _yaml(content: str) -> Any:
     """JSON is YAML, but for very little; it is tried first because it is read a hundred times faster."""
+    if sum(map(content.count, _OPENS)) > _MOST_OPEN:  # the parser would take minutes to find that it cannot go so deep
+        raise InvalidInput("neither JSON nor a YAML mapping: too many lists and mappings in one line")
     from ruamel.yaml import YAML  # noqa: PLC0415  (most job files are JSON)
     from ruamel.yaml.error import YAMLError  # noqa: PLC0415  (only where a line is no JSON)
 
     try:
         with warnings.catch_warnings(action="error"):
             return YAML(typ="safe", pure=True).load(content)
-    except (YAMLError, Warning, ValueError, LookupError, TypeError) as exc:  # the last two: tags it does not expect
+    except (
+        YAMLError,
+        Warning,
+        ValueError,
+        LookupError,
+        TypeError,
+        RecursionError,
+    ) as exc:  # the last two: tags it does not expect
         mark = getattr(exc, "problem_mark", None)
         where = f"column {mark.column + 1}: " if mark is not None else ""
         problem = getattr(exc, "problem", None) or str(exc)
@@ -173,6 +192,7 @@ class _Rebase(_Common, frozen=True, kw_only=True):
     new_base: str | None = None
     old_base: str | None = None
     detect: bool = False
+    history: HistoryEntry | None = None
 
 
 class _Append(_Common, frozen=True, kw_only=True):
@@ -180,28 +200,24 @@ class _Append(_Common, frozen=True, kw_only=True):
     layers: tuple[str, ...]
     layer_format: LayerFormat | None = None
     set_base_image_annotations: bool = False
+    history: HistoryEntry = HistoryEntry()
 
 
 class _Mutate(_Common, frozen=True, kw_only=True):
     mutate: str
     layers: tuple[str, ...] = ()
     layer_format: LayerFormat | None = None
-    labels: dict[str, str] = {}
-    unset_labels: tuple[str, ...] = ()
-    annotations: dict[str, str] = {}
-    unset_annotations: tuple[str, ...] = ()
-    env: dict[str, str] = {}
-    unset_env: tuple[str, ...] = ()
-    entrypoint: tuple[str, ...] | None = None
-    cmd: tuple[str, ...] | None = None
-    user: str | None = None
-    workdir: str | None = None
-    exposed_ports: tuple[str, ...] | None = None
     set_platform: str | None = None
-    created: str | None = None
 
 
 _KINDS: dict[str, type[_Common]] = {"copy": _Copy, "rebase": _Rebase, "append": _Append, "mutate": _Mutate}
+_CHANGES = tuple(name for name in Changes.__struct_fields__ if name != "platform")
+"""What ``mutate`` takes besides, as it is."""
+
+KEYS: dict[str, tuple[str, ...]] = {
+    verb: (*kind.__struct_fields__, *(_CHANGES if kind is _Mutate else ())) for verb, kind in _KINDS.items()
+}
+"""What each kind of job takes."""
 
 
 def _job(line: int, fields: dict[str, Any]) -> BulkJob:
@@ -213,13 +229,12 @@ def _job(line: int, fields: dict[str, Any]) -> BulkJob:
         hint = next((_nearest(key, _KINDS) for key in fields if _nearest(key, _KINDS)), "")
         raise InvalidInput(f"expected one of {', '.join(_KINDS)}; found {found}{hint}")
     verb = verbs[0]
-    kind = _KINDS[verb]
-    known = kind.__struct_fields__
+    known = KEYS[verb]
     for key in fields:
         if key not in known:
             hint = _nearest(key, known) or f" (known are: {', '.join(sorted(known))})"
             raise InvalidInput(f"{verb}: unknown key {key!r}{hint}")
-    return _typed(line, verb, _converted(verb, fields, kind))
+    return _typed(line, verb, fields)
 
 
 def _converted(verb: str, fields: dict[str, Any], kind: type[Raw]) -> Raw:
@@ -229,6 +244,8 @@ def _converted(verb: str, fields: dict[str, Any], kind: type[Raw]) -> Raw:
         said, at, path = str(exc).replace("`", "").partition(" - at ")
         where = path.removeprefix("$").lstrip(".")
         raise InvalidInput(f"{verb}: {where}{': ' if at else ''}{said[:1].lower()}{said[1:]}") from None
+    except UnicodeEncodeError:
+        raise InvalidInput(f"{verb}: half a character, which cannot be written") from None
 
 
 def _nearest(key: Any, known: Iterable[str]) -> str:
@@ -236,7 +253,8 @@ def _nearest(key: Any, known: Iterable[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def _typed(line: int, verb: str, raw: _Common) -> BulkJob:
+def _typed(line: int, verb: str, fields: dict[str, Any]) -> BulkJob:
+    raw = _converted(verb, fields, _KINDS[verb])
     common: dict[str, Any] = {
         "line": line,
         "source": _location(getattr(raw, verb)),
@@ -253,26 +271,35 @@ def _typed(line: int, verb: str, raw: _Common) -> BulkJob:
         case _Rebase():
             if raw.old_base is not None and raw.detect:
                 raise InvalidInput("rebase: 'old_base' and 'detect' exclude each other")
-            return RebaseJob(**common, new_base=_base(raw.new_base), old_base=_base(raw.old_base), detect=raw.detect)
+            if raw.history is not None:
+                raw.history.check()
+            return RebaseJob(
+                **common,
+                new_base=_base(raw.new_base),
+                old_base=_base(raw.old_base),
+                detect=raw.detect,
+                history=raw.history,
+            )
         case _Append():
+            raw.history.check()
             return AppendJob(
                 **common,
                 layers=_paths(raw.layers),
                 layer_format=raw.layer_format,
                 set_base_image_annotations=raw.set_base_image_annotations,
+                history=raw.history,
             )
         case _Mutate():
-            changes, layers = _changes(raw), _paths(raw.layers) if raw.layers else ()
+            changes, layers = _changes(raw, _converted(verb, fields, Changes)), _paths(raw.layers) if raw.layers else ()
             if raw.layer_format is not None and not layers:
                 raise InvalidInput("mutate: 'layer_format' means nothing without 'layers'")
             return MutateJob(**common, changes=changes, layers=layers, layer_format=raw.layer_format)
     raise AssertionError(verb)
 
 
-def _changes(raw: _Mutate) -> Changes:
-    names = set(Changes.__struct_fields__) & set(raw.__struct_fields__)
-    platform = Platform.parse(raw.set_platform) if raw.set_platform is not None else None
-    changes = Changes(**{name: getattr(raw, name) for name in names}, platform=platform)
+def _changes(raw: _Mutate, changes: Changes) -> Changes:
+    if raw.set_platform is not None:
+        changes = msgspec.structs.replace(changes, platform=Platform.parse(raw.set_platform))
     changes.check()
     if changes == Changes() and not raw.layers:
         raise InvalidInput("mutate: nothing to change")

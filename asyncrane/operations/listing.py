@@ -10,7 +10,7 @@ import msgspec
 
 from asyncrane.abc import Lister
 from asyncrane.errors import Failure, JobsFailed
-from asyncrane.oci.reference import Repository, parse_registry
+from asyncrane.oci.reference import Repository, is_bare_registry, parse_registry
 from asyncrane.operations.places import Places
 from asyncrane.registry import tree
 from asyncrane.registry.google import EPOCH, Listed, Listing
@@ -68,23 +68,24 @@ async def tags(session: Session, repository: str, *, digest_tags: bool = True) -
 
 async def contents(session: Session, repository: str, *, recursive: bool = False) -> AsyncIterator[Contents]:
     """What ``repository`` has; with ``recursive`` also every repository below it, by path: the registry tells children,
-    or has a catalog.
+    or has a catalog; then ``repository`` may be a registry, for all of it.
 
     :raises NotFound: when there is no such repository, and none below
     :raises RegistryError: when the registry does not tell what is below
     :raises JobsFailed: when some repositories could not be read, after all others
     """
-    top = parse_repository(repository).repository
-    origin = session.origin(top.registry)
-    if recursive:
-        found = await tree.read(origin, top.path)
+    if recursive and is_bare_registry(repository):
+        registry, top = parse_registry(repository.rstrip("/")), ""
     else:
-        found = Tree(((top.path, await tree.look(origin, top.path)),))
+        named = parse_repository(repository).repository
+        registry, top = named.registry, named.path
+    origin = session.origin(registry)
+    found = await tree.read(origin, top) if recursive else Tree(((top, await tree.look(origin, top)),))
     for path, listing in found.repositories:
-        yield Contents(Repository(top.registry, path), listing)
+        yield Contents(Repository(registry, path), listing)
     if found.unread:
         failures = tuple(Failure.of(one.error) for one in found.unread)
-        names = ", ".join(f"{top.registry}/{one.path}{'/**' if one.below else ''}" for one in found.unread[:5])
+        names = ", ".join(f"{registry}/{one.path}{'/**' if one.below else ''}" for one in found.unread[:5])
         message = f"{len(failures)} repositories could not be read: {names}: {failures[0].message}"
         raise JobsFailed(message, failures=failures)
 

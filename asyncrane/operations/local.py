@@ -22,14 +22,15 @@ from asyncrane.oci import media
 from asyncrane.oci.descriptor import Descriptor
 from asyncrane.oci.digest import Digest
 from asyncrane.oci.manifest import Manifest
-from asyncrane.oci.platform import Platform
+from asyncrane.oci.platform import DEFAULT_PLATFORM, Platform
 from asyncrane.oci.reference import Reference, Repository, is_bare_registry
 from asyncrane.oci.select import check_image, pick
-from asyncrane.operations.inspect import DEFAULT_PLATFORM
+from asyncrane.operations.bundles import earlier_bundles, left_out
 from asyncrane.session import Session
 from asyncrane.stores.files import complaining
 from asyncrane.stores.layout import Layout, open_layout
 from asyncrane.stores.pulled import BlobCache, PulledSource
+from asyncrane.stores.remote import Remote
 from asyncrane.stores.tarball import open_archive
 from asyncrane.stores.tarball_reading import ArchiveSource
 
@@ -54,6 +55,7 @@ async def pull(
     platform: Platform | None = None,
     annotate_ref: bool = False,
     cache: Path | None = None,
+    since: Sequence[str | PathLike[str]] = (),
 ) -> list[Descriptor]:
     """Save ``images`` in the archive or layout ``path``, and say what was saved.
 
@@ -62,6 +64,8 @@ async def pull(
     there is a ``platform``. Blobs that the directory ``cache`` has are not fetched, and those that are go there.
 
     :param annotate_ref: in a layout, call each image by its full name
+    :param since: layouts and OCI archives; what they have is left out of the layout, and must be where it is pushed to
+    :raises NotFound: when an image, or one of ``since``, is not there
     :raises InvalidInput: when a name is no image's, or there is none, or ``path`` cannot be meant
     :raises InvalidPlatform: when an image has none for ``platform``
     :raises AsyncraneError: the first image's failure
@@ -73,9 +77,12 @@ async def pull(
         raise InvalidInput("references are annotated in an OCI layout only")
     if form == "oci" and os.fspath(path) == STREAM:
         raise InvalidInput("an OCI layout is a directory, and cannot be written to a stream")
+    if since and form != "oci":
+        raise InvalidInput("only an OCI layout can leave out what an earlier one has")
     pulling = _Pulling(session, BlobCache(cache) if cache is not None else None)
     if form == "oci":
-        return await pulling.to_layout(references, path, platform, annotate=annotate_ref)
+        async with earlier_bundles(since) as earlier, open_layout(path, writing=True, earlier=earlier) as layout:
+            return await pulling.to_layout(references, layout, platform, annotate=annotate_ref)
     names = [_name(text, reference) for text, reference in zip(images, references, strict=True)]
     return await pulling.to_archive(references, names, path, platform, form)
 
@@ -115,22 +122,21 @@ class _Pulling:
         return [image.descriptor for image in found]
 
     async def to_layout(
-        self, references: Sequence[Reference], path: str | PathLike[str], platform: Platform | None, *, annotate: bool
+        self, references: Sequence[Reference], layout: Layout, platform: Platform | None, *, annotate: bool
     ) -> list[Descriptor]:
-        async with open_layout(path, writing=True) as layout:
-            self._session.use(layout)
-            jobs = [
-                msgspec.structs.replace(
-                    self._job(reference, Target(layout.place, _full_name(reference) if annotate else None)),
-                    tag=None if reference.digest else reference.tag,
-                    digest=reference.digest,
-                    platforms=(platform,) if platform is not None else (),
-                )
-                for reference in references
-            ]
-            outcomes = await self._submit(jobs)
-            saved = [await layout.manifest(outcome.digest) for outcome in outcomes]
-            layout.settle({manifest.digest for manifest in saved})
+        self._session.use(layout)
+        jobs = [
+            msgspec.structs.replace(
+                self._job(reference, Target(layout.place, _full_name(reference) if annotate else None)),
+                tag=None if reference.digest else reference.tag,
+                digest=reference.digest,
+                platforms=(platform,) if platform is not None else (),
+            )
+            for reference in references
+        ]
+        outcomes = await self._submit(jobs)
+        saved = [await layout.manifest(outcome.digest) for outcome in outcomes]
+        layout.settle({manifest.digest for manifest in saved})
         return [manifest.descriptor for manifest in saved]
 
     def _job(self, reference: Reference, target: Target, *, digest: Digest | None = None) -> Job:
@@ -204,7 +210,7 @@ class _Pulling:
 def _platform(config: bytes, reference: Reference) -> Platform | None:
     try:
         return Platform.read(msgspec.json.decode(config))
-    except (msgspec.DecodeError, RecursionError) as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise ContentError(f"{reference}: the config is not JSON: {str(exc)[:120]}") from exc
 
 
@@ -224,13 +230,15 @@ async def push(
     """Copy what the archive or layout ``path`` (``-``: an archive on stdin) holds to ``image``, and say what that is.
 
     An archive is what docker saves or an OCI layout in a tar, plain or compressed. Layers go up as they are; those that
-    a docker archive holds unpacked are compressed first. An OCI image keeps its digest.
+    a docker archive holds unpacked are compressed first. An OCI image keeps its digest. What a layout does not have
+    (:func:`pull`, ``since``) must be in the repository.
 
     :param name: which of several images
     :param index: all images as one multi-arch image, as the layout's ``index.json`` lists them
     :param nondistributable: upload also layers that are normally left where their ``urls`` point
     :raises InvalidReference: when ``image`` is no image name, or there are several images and no ``name``
-    :raises NotFound: when there is no such file or directory, or no image ``name`` in it
+    :raises NotFound: when there is no such file or directory, or no image ``name`` in it, or blobs are neither there
+        nor in the repository: then nothing was written
     :raises ContentError: when it holds no images, or they are incomplete or damaged
     """
     if index and name is not None:
@@ -242,21 +250,34 @@ async def push(
         if index:
             root = await _whole(store)
             source: Source = _WithRoot(store, root)
-            wanted = root.digest
+            wanted, images = root.digest, root.children()
         else:
             source = store
-            wanted = (await (_sole(store) if name is None else store.resolve(name))).digest
+            image_ = await (_sole(store) if name is None else store.resolve(name))
+            wanted, images = image_.digest, (image_,)
+        remote = session.remote(reference.repository, writing=True)
         job = Job(
             id=session.next_id(),
             source=session.use(source),
-            targets=(Target(_place(reference.repository), reference.tag, reference.digest),),
+            targets=(Target(remote.place, reference.tag, reference.digest),),
             digest=wanted,
             nondistributable=nondistributable,
+            origins=await _left_out(store, images, remote),
         )
         outcome = await session.submit(job)
         if outcome.failure is not None:
             raise outcome.failure.error()
         return await source.resolve(str(wanted))
+
+
+async def _left_out(
+    store: Layout | ArchiveSource, images: Sequence[Descriptor], remote: Remote
+) -> tuple[tuple[Digest, Place], ...]:
+    contents = store if isinstance(store, Layout) else store.layout
+    if contents is None:
+        return ()
+    there = [image for image in images if await anyio.to_thread.run_sync(contents.holds, image.digest)]
+    return await left_out(contents, there, remote)
 
 
 async def _sole(store: Layout | ArchiveSource) -> Descriptor:

@@ -16,9 +16,16 @@ from asyncrane.engine.outcome import Outcome
 from asyncrane.errors import Failure, InvalidReference
 from asyncrane.oci.descriptor import Descriptor
 from asyncrane.oci.digest import Digest
+from asyncrane.oci.platform import DEFAULT_PLATFORM
 from asyncrane.oci.reference import Repository
 from asyncrane.session import Session
 from asyncrane.stores.locate import Location, open_location, parse_location
+
+SINGLE = frozenset({"docker-archive", "docker-daemon"})
+"""Kinds of places that hold single images. Of an index they get the one for :data:`DEFAULT_PLATFORM`."""
+
+TOOK_ONE = f"took {DEFAULT_PLATFORM!s} of the index: only a single image can be there"
+"""What is said of that."""
 
 
 @runtime_checkable

@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import msgspec
 
+from asyncrane.abc import Sink
 from asyncrane.engine.job import Job, Target
 from asyncrane.engine.outcome import Outcome
 from asyncrane.errors import InvalidReference
 from asyncrane.images.overlay import Overlay, origins
-from asyncrane.images.view import Image, Index
+from asyncrane.images.view import Image, Index, load_rest
 from asyncrane.oci.digest import Digest
 from asyncrane.operations.places import Places
 from asyncrane.session import Session
@@ -35,6 +36,35 @@ class Published(msgspec.Struct, frozen=True):
         return self.location.at(self.digest)
 
 
+async def put(
+    session: Session,
+    view: Image | Index,
+    to: str | Sink,
+    *,
+    tag: str | None = None,
+    nondistributable: bool = False,
+) -> Outcome:
+    """Copy the image ``view``, as it was loaded or edited, to where ``to`` says, or into a store of the caller's, as
+    ``tag``. It is tagged when all of it is there; without a tag it is stored by digest.
+
+    Only what is new is sent: what the destination has, or can mount, stays where it is. Stores that ``view`` was loaded
+    from must be known to the session (:meth:`asyncrane.Session.use`), unless they are repositories of registries.
+
+    :param nondistributable: copy layers that are normally left where their ``urls`` point
+    :raises InvalidReference: when ``to`` is no image, or says what ``tag`` is to say
+    :raises AsyncraneError: when it could not be stored; nothing is tagged then
+    """
+    held = await load_rest(session.source(view.home), view) if isinstance(view, Index) else view
+    async with Places(session) as places:
+        if isinstance(to, str):
+            if tag is not None:
+                raise InvalidReference(f"{to!r} says what it is to be called, or nothing does")
+            target = await places.target(destination(None, to))
+        else:
+            target = Target(session.use(to), tag)
+        return await _landed(session, places, held, target, nondistributable=nondistributable)
+
+
 async def publish(
     session: Session,
     places: Places,
@@ -48,14 +78,25 @@ async def publish(
 
     :raises AsyncraneError: when that fails
     """
+    target = msgspec.structs.replace(await places.target(location), digest=None)
+    outcome = await _landed(session, places, view, target, nondistributable=nondistributable)
+    made = view.manifest
+    return Published(location, made.digest, made.media_type, made.size, outcome, (*notes, *outcome.notes))
+
+
+async def _landed(
+    session: Session, places: Places, view: Image | Index, target: Target, *, nondistributable: bool
+) -> Outcome:
+    """What became of the copy of ``view``.
+
+    :raises AsyncraneError: when it failed
+    """
     overlay = Overlay(f"edit-{session.next_id()}", session.source)
     overlay.add(view)
-    source = session.use(overlay)
-    target = await places.target(location)
     job = Job(
         id=session.next_id(),
-        source=source,
-        targets=(Target(target.place, target.tag, None),),
+        source=session.use(overlay),
+        targets=(target,),
         digest=view.manifest.digest,
         nondistributable=nondistributable,
         origins=origins(view),
@@ -67,8 +108,7 @@ async def publish(
     places.tell(job, outcome)
     if outcome.failure is not None:
         raise outcome.failure.error()
-    made = view.manifest
-    return Published(location, made.digest, made.media_type, made.size, outcome, (*notes, *outcome.notes))
+    return outcome
 
 
 def destination(source: Location | None, wanted: str | None) -> Location:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from asyncrane import images
 from asyncrane.archive.formats import LayerFormat, packing_of
-from asyncrane.images.flatten import flattened
-from asyncrane.images.view import load, load_rest
 from asyncrane.oci.platform import Platform
 from asyncrane.operations.losses import losses
 from asyncrane.operations.moments import source_date_epoch, text
@@ -45,9 +44,9 @@ async def flatten(
     async with Places(session) as places:
         found = await places.source(origin)
         source = session.source(found.place)
-        before = await load(source, found.identifier, platforms=platforms)
+        before = await images.load(source, found.identifier, platforms=platforms)
         created = text(said) if said is not None else None
-        async with flattened(
+        async with images.flatten(
             source,
             before,
             packing=packing_of(layer_format),
@@ -55,4 +54,4 @@ async def flatten(
             keep_attestations=keep_attestations,
         ) as after:
             notes = losses(before, after, "about layers that were merged")
-            return await publish(session, places, await load_rest(source, after), target, notes=notes)
+            return await publish(session, places, await images.load_rest(source, after), target, notes=notes)

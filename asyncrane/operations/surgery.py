@@ -17,6 +17,7 @@ from asyncrane.archive.formats import LayerFormat
 from asyncrane.engine.outcome import Outcome
 from asyncrane.errors import InvalidInput
 from asyncrane.images.family import Family
+from asyncrane.images.history import HistoryEntry
 from asyncrane.images.mutate import Changes
 from asyncrane.oci.platform import Platform
 from asyncrane.oci.reference import Repository
@@ -37,6 +38,7 @@ async def append(  # noqa: PLR0913  (each is one fact about the image, and each 
     platforms: Sequence[Platform] = (),
     set_base_image_annotations: bool = False,
     created: str | None = None,
+    history: HistoryEntry = HistoryEntry(),  # noqa: B008  (it cannot change)
     nondistributable: bool = False,
     archive: Path | None = None,
 ) -> Outcome:
@@ -50,6 +52,7 @@ async def append(  # noqa: PLR0913  (each is one fact about the image, and each 
     :param platforms: one takes that image out of an index, several make an index of these; without a base: what for
     :param set_base_image_annotations: note the base, for a later rebase
     :param created: RFC 3339 text; the image's time stays by default, and layers are as old as ``SOURCE_DATE_EPOCH``
+    :param history: what the history says of each layer
     :param nondistributable: copy layers that are normally left where their ``urls`` point
     :param archive: write what ``docker load`` reads to this file, with the name ``to``, and nothing to a registry
     :raises InvalidInput: when a name or a file cannot be used; nothing was written
@@ -69,6 +72,7 @@ async def append(  # noqa: PLR0913  (each is one fact about the image, and each 
         set_base_image_annotations=set_base_image_annotations,
         scratch=scratch if base is None else None,
         created=created,
+        history=_said(history),
         nondistributable=nondistributable,
     )
     return await _run(session, job)
@@ -129,11 +133,13 @@ async def rebase(
     new_base: str | None = None,
     old_base: str | None = None,
     detect: bool = False,
+    history: HistoryEntry | None = None,
     platforms: Sequence[Platform] = (),
     nondistributable: bool = False,
 ) -> Outcome:
     """Put ``image`` on ``new_base`` instead of ``old_base``; both are by default what its annotations say. With
     ``detect`` the old base may be found by its layers, among the tags of the new base's repository.
+    With ``history`` the step is noted in the image's history, as one that made no layer.
 
     The result is stored as ``to``, by default as of :func:`mutate`.
 
@@ -147,6 +153,7 @@ async def rebase(
         new_base=new_base,
         old_base=old_base,
         detect=detect,
+        history=history,
         platforms=platforms,
         nondistributable=nondistributable,
     )
@@ -160,6 +167,7 @@ def rebase_job(
     new_base: str | None = None,
     old_base: str | None = None,
     detect: bool = False,
+    history: HistoryEntry | None = None,
     platforms: Sequence[Platform] = (),
     nondistributable: bool = False,
     line: int = 0,
@@ -178,6 +186,7 @@ def rebase_job(
         new_base=None if new_base is None else _source(new_base),
         old_base=None if old_base is None else _source(old_base),
         detect=detect,
+        history=history and _said(history),
         platforms=tuple(platforms),
         nondistributable=nondistributable,
     )
@@ -188,6 +197,11 @@ async def _run(session: Session, job: BulkJob) -> Outcome:
     if outcomes[0].failure is not None:
         raise outcomes[0].failure.error()
     return outcomes[0]
+
+
+def _said(history: HistoryEntry) -> HistoryEntry:
+    history.check()
+    return history
 
 
 def _source(text: str) -> Location:

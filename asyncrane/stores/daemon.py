@@ -229,7 +229,7 @@ async def _complaint(answer: AsyncIterator[bytes]) -> str:
 def _error(line: bytes) -> str:
     try:
         fields: Any = json.loads(line) if line.strip() else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     if not isinstance(fields, dict):
         return ""

@@ -1,8 +1,9 @@
 """Files of stores: read and written in threads, in large pieces, so that no disk ever holds the event loop.
 
 What is written survives the process that wrote it, however that ends: it is written beside and renamed into place when
-it is whole. It need not survive a power cut at once: blobs are not flushed, as with other tools, and what a power cut
-spoils is noticed when it is read.
+it is whole. What a process that was killed left beside is removed by the next one that writes there. It need not
+survive a power cut at once: blobs are not flushed, as with other tools, and what a power cut spoils is noticed when it
+is read.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
+import shutil
+import stat
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +31,9 @@ PIECE = 1024 * 1024
 """Bytes that are read or written at once: many enough that a thread's turn is worth it."""
 
 PARTIAL = ".asyncrane-"
-"""What names of files begin with that are being written."""
+"""What names of files begin with that are being written. Who writes one has it locked."""
+
+_NAME = re.compile(rf"{re.escape(PARTIAL)}[0-9a-f]{{16}}")
 
 
 @contextlib.contextmanager
@@ -42,6 +48,59 @@ def complaining(what: object) -> Iterator[None]:
         if exc.errno == errno.ELOOP:
             raise ContentError(f"{what} is a symbolic link, which is not followed") from exc
         raise AsyncraneError(f"{what}: {exc.strerror or exc}") from exc
+
+
+def flock(fd: int, *, exclusive: bool, wait: bool) -> bool:
+    """Whether we have the lock. Where the file system has none (some network ones), or the platform, nobody has."""
+    try:
+        import fcntl  # noqa: PLC0415 - not on Windows
+    except ImportError:
+        return False
+    try:
+        fcntl.flock(fd, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        return False
+    return True
+
+
+def unfinished(directory: Path, *, folder: bool = False) -> tuple[int, Path]:
+    """A new file (or ``folder``) in ``directory`` with a name for what is not whole yet, open and locked; for use in a
+    thread. Rename it before it is closed.
+    """
+    while True:
+        path = directory / f"{PARTIAL}{secrets.token_hex(8)}"
+        if folder:
+            path.mkdir()
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        else:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        if not flock(fd, exclusive=True, wait=True) or path.exists():
+            return fd, path
+        os.close(fd)  # somebody has swept it away before it was locked
+
+
+def sweep(directory: Path) -> None:
+    """Remove what processes that are gone did not finish in ``directory``; for use in a thread. What is locked, or
+    cannot be, is somebody's.
+    """
+    with contextlib.suppress(OSError):
+        for path in directory.iterdir():
+            if _NAME.fullmatch(path.name):
+                _remove_left(path)
+
+
+def _remove_left(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            if not flock(fd, exclusive=True, wait=False):
+                return
+            if stat.S_ISDIR(os.fstat(fd).st_mode):
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        finally:
+            os.close(fd)
 
 
 class Extent:
@@ -115,7 +174,8 @@ class Incoming:
     """
 
     def __init__(self, directory: Path, blob: Descriptor) -> None:
-        self._path = directory / f"{PARTIAL}{secrets.token_hex(8)}"
+        self._directory = directory
+        self._path = directory
         self._verifier = Verifier(blob)
         self._file: BinaryIO | None = None
         self._held: list[bytes] = []
@@ -150,9 +210,10 @@ class Incoming:
 
     def _flush(self) -> None:
         held, self._held, self._size = self._held, [], 0
-        with complaining(self._path.parent):
+        with complaining(self._directory):
             if self._file is None:
-                self._file = self._path.open("xb")
+                fd, self._path = unfinished(self._directory)
+                self._file = os.fdopen(fd, "wb")
             for chunk in held:
                 self._verifier.update(chunk, self._verifier.seen)
                 self._file.write(chunk)
@@ -162,8 +223,9 @@ class Incoming:
         self._verifier.finish()
         with complaining(path.parent):
             if self._file is not None:
+                self._file.flush()
+                self._path.replace(path)
                 self._file.close()
-            self._path.replace(path)
         self._file = None
 
     def _discard(self) -> None:
@@ -181,15 +243,15 @@ def write_whole(path: Path, content: bytes, *, durable: bool = False) -> None:
     """Let ``path`` have ``content``, from one moment to the next; for use in a thread. ``durable`` has it on the disk
     when this returns.
     """
-    partial = path.parent / f"{PARTIAL}{secrets.token_hex(8)}"
     with complaining(path.parent):
+        fd, beside = unfinished(path.parent)
         try:
-            with partial.open("xb") as file:
+            with os.fdopen(fd, "wb") as file:
                 file.write(content)
+                file.flush()
                 if durable:
-                    file.flush()
-                    os.fsync(file.fileno())
-            partial.replace(path)
+                    os.fsync(fd)
+                beside.replace(path)
         except BaseException:
-            partial.unlink(missing_ok=True)
+            beside.unlink(missing_ok=True)
             raise

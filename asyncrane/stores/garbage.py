@@ -16,7 +16,7 @@ from asyncrane.stores.contents import Contents
 from asyncrane.stores.files import PARTIAL, complaining
 from asyncrane.stores.imageindex import ImageIndex
 from asyncrane.stores.layout import Layout
-from asyncrane.stores.layoutfiles import check_layout, nobody_writes, read_index
+from asyncrane.stores.layoutfiles import check_layout, check_no_links, nobody_writes, read_index
 
 _DIGESTS = re.compile(rb"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 
@@ -81,11 +81,13 @@ def collect(root: Path, *, dry_run: bool = False) -> list[Garbage]:
     are not.
 
     :raises NotFound: when there is no such directory
-    :raises ContentError: when it is no layout, or a manifest in it is damaged: then nothing is removed
+    :raises ContentError: when it is no layout, or a manifest in it is damaged, or its blobs are a link: then nothing is
+        removed
     :raises InvalidInput: when somebody is writing into it
     """
     root = root.resolve()
     check_layout(root)
+    check_no_links(root)
     with nobody_writes(root), complaining(root):
         used = reachable(Layout(root), read_index(root))
         found = [garbage for garbage in _stored(root) if garbage.digest not in used]

@@ -8,7 +8,7 @@ layout is closed.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager
 from os import PathLike
 from pathlib import Path
@@ -39,14 +39,16 @@ from asyncrane.stores.layoutfiles import (
 
 
 @asynccontextmanager
-async def open_layout(path: str | PathLike[str], *, writing: bool = False) -> AsyncIterator[Layout]:
+async def open_layout(
+    path: str | PathLike[str], *, writing: bool = False, earlier: Callable[[Digest], bool] | None = None
+) -> AsyncIterator[Layout]:
     """The layout in the directory ``path``. With ``writing`` it is made when the first thing is written, and nothing is
-    left of it when no image came.
+    left of it when no image came. Blobs that ``earlier`` knows (in a thread) are left out when it is written.
 
     :raises NotFound: when there is no such directory
     :raises ContentError: when it is no layout, or holds other things
     """
-    layout = Layout(path)
+    layout = Layout(path, earlier=earlier)
     await anyio.to_thread.run_sync(check_destination if writing else check_layout, layout.path)
     async with layout:
         yield layout
@@ -60,8 +62,15 @@ class Layout(Contents):
     for what it should be when its size is right; its digest is checked by whoever reads it.
     """
 
-    def __init__(self, path: str | PathLike[str], *, place: Place | None = None) -> None:
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        *,
+        place: Place | None = None,
+        earlier: Callable[[Digest], bool] | None = None,
+    ) -> None:
         self._root = Path(path).resolve()
+        self._earlier = earlier or _nothing
         super().__init__(place or Place(Site.opened(f"oci:{self._root}")), str(self._root))
         self._known: tuple[tuple[int, ...], ImageIndex] | None = None
         self._lease: Lease | None = None
@@ -157,7 +166,7 @@ class Layout(Contents):
         :raises AsyncraneError: when it cannot be written
         """
         with self._work.part():
-            if await anyio.to_thread.run_sync(self._holds, blob):
+            if await anyio.to_thread.run_sync(lambda: self._holds(blob) or self._earlier(blob.digest)):
                 return False
             await self._prepare(blob.digest)
             async with Incoming(self._root, blob) as incoming:
@@ -220,8 +229,9 @@ class Layout(Contents):
             if not self.holds(child.digest):
                 raise self._incomplete(f"manifest {child.digest!s}")
         for blob in manifest.blobs():
-            if not media.is_nondistributable(blob.media_type) and not self.holds(blob.digest):
-                raise self._incomplete(f"blob {blob.digest!s}")
+            if media.is_nondistributable(blob.media_type) or self.holds(blob.digest) or self._earlier(blob.digest):
+                continue
+            raise self._incomplete(f"blob {blob.digest!s}")
         path = blob_path(self._root, manifest.digest)
         extent = Extent.file(path)
         if extent is not None:
@@ -249,6 +259,11 @@ class Layout(Contents):
 
     def __repr__(self) -> str:
         return f"Layout({str(self._root)!r})"
+
+
+def _nothing(digest: Digest) -> bool:
+    """No blob is left out."""
+    return False
 
 
 class _Change:

@@ -24,11 +24,13 @@ import msgspec
 from asyncrane.errors import ContentError, InvalidInput, NotFound
 from asyncrane.oci.descriptor import Descriptor
 from asyncrane.oci.digest import Digest
-from asyncrane.stores.files import PARTIAL, Extent, complaining, write_whole
+from asyncrane.stores.files import PARTIAL, Extent, complaining, flock, sweep, unfinished, write_whole
 from asyncrane.stores.imageindex import LARGEST_INDEX, ImageIndex
 
 MARKER = b'{"imageLayoutVersion":"1.0.0"}'
 """The content of ``oci-layout``."""
+
+_LARGEST_MARKER = 64 * 1024
 
 _ATTEMPTS = 100
 """How often a layout is made that somebody else removes while it is being made."""
@@ -66,11 +68,28 @@ def check_layout(root: Path) -> None:
             raise NotFound(f"{root}: no such directory", status=404)
         if not root.is_dir():
             raise ContentError(f"{root} is not a directory (for a tar file: oci-archive:{root})")
-        try:
-            marker = (root / "oci-layout").read_bytes()
-        except FileNotFoundError:
-            raise ContentError(f"{root} is not an OCI layout: it has no oci-layout file") from None
+    extent = Extent.file(root / "oci-layout")
+    if extent is None:
+        raise ContentError(f"{root} is not an OCI layout: it has no oci-layout file")
+    with contextlib.closing(extent):
+        marker = extent.read(min(extent.size, _LARGEST_MARKER))
     check_marker(marker, str(root))
+
+
+def check_no_links(root: Path) -> None:
+    """Whether the blobs of ``root`` are in it: what is written and removed there must not be somewhere else.
+
+    :raises ContentError: when a symbolic link leads there
+    """
+    blobs = root / "blobs"
+    with complaining(root):
+        for directory in (blobs, *(blobs.iterdir() if blobs.is_dir() else ())):
+            _refuse_link(directory)
+
+
+def _refuse_link(directory: Path) -> None:
+    if directory.is_symlink():
+        raise ContentError(f"{directory} is a symbolic link, which is not followed")
 
 
 def check_destination(root: Path) -> None:
@@ -128,7 +147,7 @@ def _alone(path: Path) -> Iterator[None]:
         except PermissionError:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _flock(fd, exclusive=True, wait=True)
+        flock(fd, exclusive=True, wait=True)
         yield
     finally:
         os.close(fd)
@@ -143,6 +162,7 @@ class Lease:
         self._root = root
         self._made: list[Path] = []
         self._fd = -1
+        check_no_links(root)
         with complaining(root):
             for attempt in range(_ATTEMPTS):
                 try:
@@ -153,6 +173,7 @@ class Lease:
                     if attempt == _ATTEMPTS - 1:
                         raise
             _create(root / "oci-layout", MARKER)
+            sweep(root)
 
     def blob_directory(self, algorithm: str) -> None:
         """Make the directory for blobs of ``algorithm``."""
@@ -160,6 +181,7 @@ class Lease:
             self._make(self._root / "blobs" / algorithm)
 
     def _make(self, directory: Path) -> None:
+        _refuse_link(directory)
         if directory.is_dir():
             return
         self._make(directory.parent)
@@ -177,7 +199,7 @@ class Lease:
         if fd < 0:
             return
         try:
-            if not (self._root / "index.json").exists() and _flock(fd, exclusive=True, wait=False):
+            if not (self._root / "index.json").exists() and flock(fd, exclusive=True, wait=False):
                 self._remove()
         finally:
             os.close(fd)
@@ -213,7 +235,7 @@ def nobody_writes(root: Path) -> Iterator[None]:
             yield
             return
     try:
-        if not _flock(fd, exclusive=True, wait=False):
+        if not flock(fd, exclusive=True, wait=False):
             raise InvalidInput(f"{root} is being written by another process")
         yield
     finally:
@@ -227,7 +249,7 @@ def _shared(directory: Path) -> int:
     """
     fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _flock(fd, exclusive=False, wait=True)
+        flock(fd, exclusive=False, wait=True)
         here, there = os.fstat(fd), directory.stat()
         if (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(directory))
@@ -237,31 +259,20 @@ def _shared(directory: Path) -> int:
     return fd
 
 
-def _flock(fd: int, *, exclusive: bool, wait: bool) -> bool:
-    """Whether we have the lock. Where the file system has none (some network ones), or the platform, nobody has."""
-    try:
-        import fcntl  # noqa: PLC0415 - not on Windows
-    except ImportError:
-        return False
-    try:
-        fcntl.flock(fd, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | (0 if wait else fcntl.LOCK_NB))
-    except OSError:
-        return False
-    return True
-
-
 def _create(path: Path, content: bytes) -> None:
     """Make ``path`` with all of its content, unless somebody else has."""
     if path.exists():
         return
-    partial = path.parent / f"{PARTIAL}{os.getpid()}-{path.name}"
+    fd, beside = unfinished(path.parent)
     try:
-        partial.write_bytes(content)
-        os.link(partial, path)
+        with os.fdopen(fd, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.link(beside, path)
     except FileExistsError:
         pass
     except OSError:  # a file system without hard links
         with contextlib.suppress(FileExistsError), path.open("xb") as file:
             file.write(content)
     finally:
-        partial.unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)

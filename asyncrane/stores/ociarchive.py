@@ -8,7 +8,7 @@ archive when it is whole, replacing what was there; the same images give the sam
 from __future__ import annotations
 
 import contextlib
-import secrets
+import os
 import shutil
 import tarfile
 from collections.abc import AsyncIterator
@@ -22,10 +22,10 @@ import anyio.to_thread
 from anyio.from_thread import check_cancelled
 
 from asyncrane.abc import Place, Site
-from asyncrane.errors import ContentError, InvalidInput, NotFound
+from asyncrane.errors import ContentError, InvalidInput
 from asyncrane.oci.digest import Digest
 from asyncrane.stores.contents import Contents
-from asyncrane.stores.files import PARTIAL, PIECE, Extent, complaining
+from asyncrane.stores.files import PIECE, Extent, complaining, sweep, unfinished
 from asyncrane.stores.garbage import reachable
 from asyncrane.stores.imageindex import LARGEST_INDEX, ImageIndex
 from asyncrane.stores.layout import Layout
@@ -66,8 +66,8 @@ def open_oci_archive(
     """The archive in the file ``path``, to read from, or to write anew: then it is in place when the context ends
     without an error, and nothing is left of it otherwise, or when no image came. ``-`` is stdin.
 
-    :raises NotFound: when there is no such file, or directory to make it in
-    :raises InvalidInput: when it is a directory
+    :raises NotFound: when there is no such file to read
+    :raises InvalidInput: when it is a directory, or there is none to make it in
     :raises ContentError: when it is no OCI archive
     :raises AsyncraneError: when it cannot be read or written
     """
@@ -89,8 +89,7 @@ async def _reading(path: Path, name: str) -> AsyncIterator[OciArchive]:
 @asynccontextmanager
 async def _writing(path: Path) -> AsyncIterator[Layout]:
     target = await anyio.to_thread.run_sync(_check_target, path)
-    unique = secrets.token_hex(8)
-    staging = target.parent / f"{PARTIAL}{unique}"
+    lock, staging = await anyio.to_thread.run_sync(_stage, target)
     layout = Layout(staging, place=Place(Site.opened(f"oci-archive:{target}")))
     try:
         async with layout:
@@ -101,6 +100,7 @@ async def _writing(path: Path) -> AsyncIterator[Layout]:
     finally:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(lambda: shutil.rmtree(staging, ignore_errors=True))
+        os.close(lock)
 
 
 def _check_target(path: Path) -> Path:
@@ -109,18 +109,25 @@ def _check_target(path: Path) -> Path:
         if target.is_dir():
             raise InvalidInput(f"{path} is a directory (for an OCI layout: oci:{path})")
         if not target.parent.is_dir():
-            raise NotFound(f"{target.parent}: no such directory", status=404)
+            raise InvalidInput(f"cannot write {path}: {target.parent} is no directory")
     return target
+
+
+def _stage(target: Path) -> tuple[int, Path]:
+    """A directory beside ``target``, locked as long as the descriptor is open."""
+    sweep(target.parent)
+    with complaining(target):
+        return unfinished(target.parent, folder=True)
 
 
 def _pack(layout: Layout, index: ImageIndex, target: Path) -> None:
     """Make ``target`` out of ``layout``, which is used up: a blob is removed when it has been written."""
-    partial = layout.path.with_name(f"{layout.path.name}.tar")
     digests = sorted(reachable(layout, index))
     directories = ["blobs", *sorted({f"blobs/{digest.algorithm}" for digest in digests})]
     with complaining(target):
+        descriptor, beside = unfinished(target.parent)
         try:
-            with partial.open("xb") as file:
+            with os.fdopen(descriptor, "wb") as file:
                 for name, content in (("oci-layout", MARKER), ("index.json", index.body())):
                     file.write(_header(name, len(content)))
                     file.write(content)
@@ -130,9 +137,10 @@ def _pack(layout: Layout, index: ImageIndex, target: Path) -> None:
                 for digest in digests:
                     _append(file, layout, digest)
                 file.write(bytes(2 * tarfile.BLOCKSIZE))
-            partial.replace(target)
+                file.flush()
+                beside.replace(target)
         except BaseException:
-            partial.unlink(missing_ok=True)
+            beside.unlink(missing_ok=True)
             raise
 
 

@@ -19,7 +19,7 @@ from asyncrane.abc import Place, Site, Source
 from asyncrane.oci.descriptor import Descriptor
 from asyncrane.oci.digest import Digest
 from asyncrane.oci.manifest import Manifest
-from asyncrane.stores.files import PIECE, Extent, Incoming, complaining
+from asyncrane.stores.files import PIECE, Extent, Incoming, complaining, sweep
 
 
 class BlobCache:
@@ -27,6 +27,7 @@ class BlobCache:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._swept: set[Path] = set()
 
     async def find(self, blob: Descriptor) -> Extent | None:
         """The blob, checked, to be closed by whoever got it; ``None`` when it is not here.
@@ -60,6 +61,9 @@ class BlobCache:
     def _prepare(self, directory: Path) -> None:
         with complaining(directory):
             directory.mkdir(parents=True, exist_ok=True)
+        if directory not in self._swept:
+            self._swept.add(directory)
+            sweep(directory)
 
     def _path(self, digest: Digest) -> Path:
         return self._directory / "blobs" / digest.algorithm / digest.hex

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import stat
 import sys
 import tarfile
@@ -15,7 +14,7 @@ from typing import BinaryIO, cast
 from anyio.from_thread import check_cancelled
 
 from asyncrane.errors import InvalidInput
-from asyncrane.stores.files import PARTIAL, PIECE, complaining
+from asyncrane.stores.files import PIECE, complaining, sweep, unfinished
 from asyncrane.stores.tarball_opening import STREAM
 
 _LARGEST_OCTAL = 8**11
@@ -25,7 +24,7 @@ _CHECKSUM, _DEVICE = slice(148, 156), slice(329, 345)
 class Destination:
     """The file ``path``, ``-`` for stdout, or what is no regular file: a pipe, a device. For use in a thread.
 
-    :raises InvalidInput: when it is a directory, or a terminal
+    :raises InvalidInput: when it is a directory or a terminal, or there is no directory to make it in
     :raises AsyncraneError: when nothing can be written there
     """
 
@@ -42,6 +41,8 @@ class Destination:
             try:
                 mode = self._path.stat().st_mode
             except FileNotFoundError:
+                if not self._path.parent.is_dir():
+                    raise InvalidInput(f"cannot write {self.name}: {self._path.parent} is no directory") from None
                 return False
         if stat.S_ISDIR(mode):
             raise InvalidInput(f"{self.name} is a directory, not a file to write an archive to")
@@ -58,9 +59,10 @@ class Destination:
             with complaining(tempfile.gettempdir()), tempfile.TemporaryFile() as file:
                 descriptor, path = os.dup(file.fileno()), None
         else:
-            path = self._path.parent / f"{PARTIAL}{secrets.token_hex(8)}"
+            if not self._made:
+                sweep(self._path.parent)
             with complaining(self.name):
-                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+                descriptor, path = unfinished(self._path.parent)
         self._made[descriptor] = path
         return descriptor
 

@@ -313,17 +313,23 @@ class LayoutPart(Contents):
         return None
 
     def _below(self, root: Descriptor, config: Digest) -> Manifest | None:
-        try:
-            manifest = self.read_manifest(root)
-        except NotFound:
-            return None
-        for child in manifest.children():
-            if (found := self._below(child, config)) is not None:
-                return found
-        described = manifest.config()
-        if described is None or described.digest != config:
-            return None
-        return None if any(layer.media_type in _PLAIN for layer in manifest.layers()) else manifest
+        waiting, seen = [root], set[Digest]()
+        while waiting:
+            wanted = waiting.pop()
+            if wanted.digest in seen:
+                continue
+            seen.add(wanted.digest)
+            try:
+                manifest = self.read_manifest(wanted)
+            except NotFound:
+                continue
+            waiting += reversed(manifest.children())
+            described = manifest.config()
+            if described is None or described.digest != config:
+                continue
+            if not any(layer.media_type in _PLAIN for layer in manifest.layers()):
+                return manifest
+        return None
 
 
 def _read_saved(body: bytes, name: str) -> tuple[_Saved, ...]:

@@ -294,9 +294,10 @@ def test_what_cannot_be_converted_is_refused_in_one_line(content: bytes) -> None
 
 
 async def test_a_missing_file_and_a_directory_are_refused(tmp_path: Path) -> None:
-    for name, says in (("missing", "No such file"), ("", "not a regular file")):
-        with pytest.raises(InvalidInput, match=says):
-            await estargz_file(tmp_path / name)
+    with pytest.raises(NotFound, match="No such file"):
+        await estargz_file(tmp_path / "missing")
+    with pytest.raises(InvalidInput, match="not a regular file"):
+        await estargz_file(tmp_path)
 
 
 def spoiled() -> Mapping[str, bytes]:

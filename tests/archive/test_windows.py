@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from asyncrane.archive.layers import windows_layer
-from asyncrane.errors import ContentError, InvalidInput
+from asyncrane.errors import ContentError, NotFound
 from asyncrane.oci.digest import Digest
 from tests.archive.test_layers import NOISE, read, tar, write
 
@@ -89,5 +89,5 @@ async def test_what_cannot_be_laid_out_is_refused_in_one_line(tmp_path: Path, co
 
 
 async def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="No such file"):
+    with pytest.raises(NotFound, match="No such file"):
         await windows_layer(tmp_path / "none")

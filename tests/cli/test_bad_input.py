@@ -47,7 +47,7 @@ READERS = {
 }
 """Every command that reads an image: where ``{}`` is."""
 PLATFORMS = {name: line for name, line in READERS.items() if name not in ("tag", "delete", "untag", "index list")}
-TRANSFORMING = ("export", "flatten", "convert to eStargz", "validate")
+TRANSFORMING = ("export", "flatten", "convert", "convert to eStargz", "validate")
 """Those that look into layers."""
 
 
@@ -73,8 +73,8 @@ LINES: dict[str, tuple[int, str]] = {
     **{f"export: {name}": (CONTENT, f"export docker-archive:{name} made") for name in badfiles.ARCHIVES},
     **{f"validate: {name}": (CONTENT, f"validate --tarball {name}") for name in badfiles.ARCHIVES},
     **{f"{name}: a file that is not there": (code, line) for name, code, line in (
-        ("append", USAGE, "append -b {image} -f nowhere -t {new}"),
-        ("mutate", USAGE, "mutate {image} --append nowhere -t {new}"),
+        ("append", MISSING, "append -b {image} -f nowhere -t {new}"),
+        ("mutate", MISSING, "mutate {image} --append nowhere -t {new}"),
         ("push", MISSING, "push nowhere {new}"),
         ("validate", MISSING, "validate --tarball nowhere"),
         ("validate a layout", MISSING, "validate --layout nowhere"),
@@ -104,13 +104,18 @@ LINES: dict[str, tuple[int, str]] = {
     **{f"{name}: it cannot be written": (code, line) for name, code, line in (
         ("pull", USAGE, "pull {image} folder"),
         ("pull legacy", USAGE, "pull --format legacy {image} folder"),
-        ("pull into nowhere", FAILED, "pull {image} nowhere/made"),
+        ("pull into nowhere", USAGE, "pull {image} nowhere/made"),
         ("pull to a full disk", FAILED, "pull {image} /dev/full"),
         ("export", USAGE, "export {image} folder"),
         ("export into nowhere", USAGE, "export {image} nowhere/made"),
         ("export to a full disk", FAILED, "export {image} /dev/full"),
         ("cp", USAGE, "cp --progress none {image} docker-archive:folder:1"),
-        ("cp into nowhere", MISSING, "cp --progress none {image} oci-archive:nowhere/made:1"),
+        ("cp into nowhere", USAGE, "cp --progress none {image} docker-archive:nowhere/made:1"),
+        ("cp into nowhere, OCI", USAGE, "cp --progress none {image} oci-archive:nowhere/made:1"),
+        ("cp into no directory", USAGE, "cp --progress none {image} oci-archive:layer.tar/made:1"),
+        ("convert into nowhere", USAGE, "convert --progress none {image} oci-archive:nowhere/made:1 --to-oci"),
+        ("mutate into nowhere", USAGE, "mutate {image} -l a=b -t {new} -o nowhere/made"),
+        ("push, and its names", USAGE, "push app.tar {new} --image-refs nowhere/made"),
         ("mutate", USAGE, "mutate {image} -l a=b -t {new} -o folder"),
         ("append", USAGE, "append -b {image} -f layer.tar -t {new} -o folder"),
     )},

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pty
+import re
 import shlex
 import sys
 import tarfile
@@ -289,3 +290,30 @@ async def test_other_shells_have_their_own(program: Program, shell: str, says: s
     assert (ended.code, ended.err) == (0, "")
     assert says in ended.text
     assert (await program("completion", "csh")).code == 2
+
+
+@pytest.mark.parametrize(
+    ("shell", "words", "answer"),
+    [
+        ("bash", ("--no-descriptions",), "append\n"),
+        ("zsh", ("--no-descriptions",), """_arguments '*: :(("append"))'\n"""),
+        ("fish", (), "append\tMake an index of images, or add images to...\n"),
+        ("fish", ("--no-descriptions",), "append\n"),
+        ("powershell", ("--no-descriptions",), "append::: \n"),
+    ],
+    ids=["bash", "zsh", "fish, described", "fish", "powershell"],
+)
+async def test_shells_may_ask_for_words_only(program: Program, shell: str, words: tuple[str, ...], answer: str) -> None:
+    """The script sets a variable when its shell asks; by that it is known whether to say what words mean."""
+    script = await program("completion", shell, *words)
+    variable = re.search(rf"(\w+)(?: = \"|=)complete_{shell}", script.text)
+    assert variable is not None
+    asked = {
+        "COMP_WORDS": "asyncrane index app",
+        "COMP_CWORD": "2",
+        "_TYPER_COMPLETE_ARGS": "asyncrane index app",
+        "_TYPER_COMPLETE_WORD_TO_COMPLETE": "app",
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+    }
+    ended = await program.process(**asked, **{variable[1]: f"complete_{shell}"})
+    assert (ended.code, ended.text, ended.err) == (0, answer, "")

@@ -99,7 +99,7 @@ async def test_bad_words_and_bad_files_are_one_line_and_leave_nothing(
         (2, "means nothing without --format oci", ("pull", name, str(files / "a"), "--annotate-ref")),
         (2, "", ("pull", name, str(files / "a"), "--format", "zip")),
         (2, "is a directory", ("pull", name, str(files))),
-        (1, "No such file or directory", ("pull", name, str(files / "none" / "a.tar"))),
+        (2, "is no directory", ("pull", name, str(files / "none" / "a.tar"))),
         (2, "no image for linux/s390x", ("pull", name, str(files / "a"), "--platform", "linux/s390x")),
         (3, "", ("pull", f"{registry.address}/none:v1", str(files / "a"))),
         (3, "no such file", ("push", str(files / "none"), target)),

@@ -158,6 +158,21 @@ async def test_ls_lists_a_tree(program: Program, registry: FaultyRegistry, googl
     assert (await program("ls", "--json", "--full-ref", f"{at}/team")).code == 2
 
 
+async def test_ls_lists_a_whole_registry_by_its_catalog(program: Program, registry: FaultyRegistry) -> None:
+    at = registry.address
+    assert (await program("ls", "-r", at)).code == 3
+    for repository in ("app", "team/deep/app"):
+        fill(registry, repository, ONE, "1")
+    ended = await program("ls", "-r", at)
+    assert (ended.code, ended.text, ended.err) == (0, f"{at}/app:1\n{at}/team/deep/app:1\n", "")
+    names_ = [json.loads(line)["name"] for line in (await program("ls", "-r", "--json", at)).text.splitlines()]
+    assert names_ == ["app", "team/deep/app"]
+    registry.faults.add(status(401, kind="catalog"))
+    refused = await program("ls", "-r", at)
+    assert (refused.code, "does not say which repositories it has" in refused.error) == (4, True)
+    assert (await program("ls", at)).code == 2
+
+
 async def test_crane_lists_the_same(program: Program, registry: FaultyRegistry) -> None:
     crane = str(require("crane"))
     at = registry.address

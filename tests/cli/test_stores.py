@@ -38,6 +38,22 @@ async def good(program: Program, *arguments: str) -> Ended:
 STORES = ["oci:{files}/out:1", "oci-archive:{files}/f.tar:1"]
 
 
+async def test_of_an_index_an_archive_gets_one_image_and_it_is_said(
+    program: Program, registry: FaultyRegistry, files: Path
+) -> None:
+    """As pull does; where the index can be had whole, it is."""
+    index = fill(registry, "app", random_index("x"), "v1")
+    ended = await good(program, "cp", index, f"docker-archive:{files}/a.tar:app:1")
+    assert "took linux/amd64 of the index: only a single image can be there" in ended.err
+    made = json.loads((await good(program, "config", f"docker-archive:{files}/a.tar")).out)
+    assert (made["os"], made["architecture"]) == ("linux", "amd64")
+    chosen = await good(program, "cp", "--platform", "linux/arm64", index, f"docker-archive:{files}/b.tar:app:1")
+    assert "took" not in chosen.err
+    assert json.loads((await good(program, "config", f"docker-archive:{files}/b.tar")).out)["architecture"] == "arm64"
+    single = fill(registry, "app", random_image("y"), "v2")
+    assert "took" not in (await good(program, "cp", single, f"docker-archive:{files}/c.tar:app:1")).err
+
+
 @pytest.mark.parametrize("store", STORES)
 async def test_an_image_is_looked_at_wherever_it_is(
     program: Program, registry: FaultyRegistry, files: Path, store: str

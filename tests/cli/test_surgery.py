@@ -114,7 +114,7 @@ async def test_append_writes_a_file_and_prints_nothing(
         (("append", "-f", "%/good", "-t", "@/app:1", "-b", "@/base:1", "--platform", "linux"), 2, "not a platform"),
         (("append", "-f", "%/good", "-t", "127.0.0.1:1", "-b", "@/base:1"), 2, "without a repository"),
         (("append", "-f", "%/good", "-t", "@/App:1", "-b", "@/base:1"), 2, "lower-case"),
-        (("append", "-f", "%/none", "-t", "@/app:1", "-b", "@/base:1"), 2, "No such file"),
+        (("append", "-f", "%/none", "-t", "@/app:1", "-b", "@/base:1"), 3, "No such file"),
         (("append", "-f", "%/text", "-t", "@/app:1", "-b", "@/base:1"), 5, "not a tar archive"),
         (("append", "-f", "%/cut", "-t", "@/app:1", "-b", "@/base:1"), 5, "in the middle of its gzip data"),
         (("append", "-f", "%/bomb", "-t", "@/app:1", "-b", "@/base:1"), 5, "cut off"),
@@ -133,7 +133,7 @@ async def test_append_writes_a_file_and_prints_nothing(
         (("mutate", "@/base:1", "--set-platform", "linux/arm"), 2, "index of several images"),
         (("mutate", "@/base:1", "-u", "x", "--platform", "linux/amd64"), 2, "would name a part of it"),
         (("mutate", "@/base:1", "-u", "x", "-t", "@/a:1", "--repo", "@/a"), 2, "exclude each other"),
-        (("mutate", "@/base:1", "--append", "%/none"), 2, "No such file"),
+        (("mutate", "@/base:1", "--append", "%/none"), 3, "No such file"),
         (("mutate", "@/base:1", "--append", "%/text"), 5, "not a tar archive"),
         (("rebase",), 2, "either IMAGE"),
         (("rebase", "@/base:1", "--original", "@/base:1"), 2, "exclude each other"),
@@ -290,6 +290,28 @@ async def test_many_images_are_rebased_in_one_run(
     assert said[0].startswith(f"asyncrane: failed: {at}/gone:1: ")
     assert said[1:] == ["asyncrane: error: 1 of 6 images failed"]
     assert len(registry.requests(kind="manifest-get", repository="base")) == 6
+
+
+@pytest.mark.parametrize("command", ["append", "mutate", "mutate --append", "rebase"])
+async def test_k4_the_history_says_what_it_is_told(
+    program: Program, registry: FaultyRegistry, tmp_path: Path, command: str
+) -> None:
+    """K4: of the layers that are new or, where none are, in a step without one."""
+    name, layer, to = base(registry), file(tmp_path / "x"), f"{registry.address}/app:2"
+    app, new = fill(registry, "app", sample(index("a", "x")), "1"), fill(registry, "base", sample(index("b")), "2")
+    words = {
+        "append": ["append", "-b", name, "-f", layer],
+        "mutate": ["mutate", name, "-l", "a=b"],
+        "mutate --append": ["mutate", name, "--append", layer],
+        "rebase": ["rebase", app, "--old_base", name, "--new_base", new],
+    }[command]
+    said = ["--history-created-by", "make, twice", "--history-author", "me", "--history-comment", "why not"]
+    ended = await program(*words, *said, "--history-created", "2024-02-29T12:00:00Z", "-t", to)
+    assert (ended.code, ended.err) == (0, "")
+    entry = {"created": "2024-02-29T12:00:00Z", "created_by": "make, twice", "author": "me", "comment": "why not"}
+    layers = {} if "append" in command else {"empty_layer": True}
+    assert made(registry, "app:2")["history"][-1] == {**entry, **layers}
+    assert await wrong(registry, "app", "2") == []
 
 
 # judged by what nobody here wrote

@@ -30,6 +30,14 @@ async def test_one_line_for_each_and_5_if_one_fails(program: Program, registry: 
     assert ended.error == f"asyncrane: error: {bad} is not well-formed"
 
 
+async def test_all_that_is_wrong_with_an_image_is_on_its_line(program: Program, registry: FaultyRegistry) -> None:
+    made = with_config(sample(image("a")), rootfs={"type": "tars", "diff_ids": []})
+    bad = fill(registry, "bad", made, "1")
+    ended = await program("validate", "--remote", bad)
+    assert ended.text.count("\n") == 1
+    assert "len(layers)=1; validating config: invalid ConfigFile.RootFS.Type" in ended.text
+
+
 async def test_without_anything_to_validate_it_is_no_success(program: Program) -> None:
     """Trap: crane exits with 0."""
     ended = await program("validate")

@@ -11,6 +11,7 @@ from asyncrane.archive.layers import Layer, layer_file
 from asyncrane.errors import UnsupportedManifest
 from asyncrane.images.append import append_layers
 from asyncrane.images.family import family
+from asyncrane.images.history import HistoryEntry
 from asyncrane.images.overlay import origins
 from asyncrane.images.rebuild import each
 from asyncrane.images.view import Image, Index, images, opaques
@@ -80,10 +81,11 @@ async def test_k3_zstd_on_dockers_makes_an_oci_image(bench: Bench, tmp_path: Pat
 async def test_k4_an_image_without_history_gets_one_entry_for_each_layer(bench: Bench, tmp_path: Path) -> None:
     """K4: also those layers that nobody had written down."""
     view = await bench.load("app", with_config(sample(image("a", "b")), history=None))
-    after = append_layers(view, [await layer(tmp_path)], created="2024-01-01T00:00:00Z", created_by="me")
+    said = HistoryEntry(created_by="me", comment="it was asked for", author="")
+    after = append_layers(view, [await layer(tmp_path)], history=said)
     assert isinstance(after, Image)
     history = after.settings()["history"]
-    assert history[2:] == [{"created": "2024-01-01T00:00:00Z", "created_by": "me"}]
+    assert history[2:] == [{"created": "1970-01-01T00:00:00Z", "created_by": "me", "comment": "it was asked for"}]
     assert await bench.problems(after) == []
 
 

@@ -9,6 +9,7 @@ import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from backports import zstd
 
 from asyncrane.archive.layers import layer_file
 from asyncrane.errors import ContentError, DigestMismatch, NotFound, SizeMismatch, UnsupportedManifest
-from asyncrane.images import extract as extracting
 from asyncrane.images.append import append_layers
 from asyncrane.images.export import exported
 from asyncrane.images.extract import extract
@@ -82,7 +82,7 @@ async def test_layers_that_are_not_kept_expanded_give_the_same_bytes(
     """A small image's layers are expanded once, those of a large one a second time."""
     layers = [layer(*(f"{name}/{n}" for n in range(8))) for name in "abc"]
     whole = await extracted(image(*layers, layers[0]))
-    monkeypatch.setattr(extracting, "ROOM", room)
+    monkeypatch.setattr(import_module("asyncrane.images.extract"), "ROOM", room)
     assert await extracted(image(*layers, layers[0])) == whole
 
 

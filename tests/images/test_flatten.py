@@ -10,7 +10,7 @@ import pytest
 
 from asyncrane.archive.whole import read_blob
 from asyncrane.errors import ContentError, UnsupportedManifest
-from asyncrane.images.flatten import flattened
+from asyncrane.images.flatten import flatten
 from asyncrane.images.overlay import Overlay
 from asyncrane.images.view import Image, Index, View, images, load, load_rest, opaques
 from asyncrane.oci import media
@@ -54,7 +54,7 @@ async def flat(made: Sample, **options: Any) -> Flat:
     store = MemoryStore()
     await made.store(store, "it")
     before = await load(store, "it")
-    async with flattened(store, before, **options) as after:
+    async with flatten(store, before, **options) as after:
         held = await load_rest(store, after)
         overlay = Overlay("flat", lambda place: store)
         overlay.add(held, tag="flat")
@@ -112,10 +112,10 @@ async def test_k5_the_same_image_gives_the_same_digest() -> None:
 async def test_a_flat_image_can_be_flattened_and_keeps_its_layer() -> None:
     store, made = MemoryStore(), image(*LAYERS)
     await made.store(store, "it")
-    async with flattened(store, await load(store, "it")) as after:
+    async with flatten(store, await load(store, "it")) as after:
         overlay = Overlay("flat", lambda place: store)
         overlay.add(after)
-        async with flattened(overlay, after) as again:
+        async with flatten(overlay, after) as again:
             assert again.manifest.layers() == after.manifest.layers()
             assert isinstance(again, Image)
             assert set(again.added) == {again.manifest.config().digest, *(b.digest for b in again.manifest.layers())}  # type: ignore[union-attr]
@@ -187,7 +187,7 @@ async def test_what_else_an_index_lists_stays() -> None:
     for manifest in made.manifests:
         store._here.manifests[manifest.digest] = manifest
     view = await load(store, str(made.digest))
-    async with flattened(store, view) as after:
+    async with flatten(store, view) as after:
         assert isinstance(after, Index)
         assert after.manifest.fields()["manifests"][1] == other
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from asyncrane.abc import Place, Site
 from asyncrane.errors import ContentError, InvalidInput
+from asyncrane.images.history import HistoryEntry
 from asyncrane.images.mutate import Changes, mutate
 from asyncrane.images.view import Image, Index, View, images, opaques
 from asyncrane.oci.manifest import Manifest
@@ -111,6 +112,19 @@ def test_k8_what_is_set_is_read_back_and_what_is_unset_is_gone(
     assert (back.settings().get("config") or {}) == {}
     assert {**back.settings(), "config": {}} == {**before.settings(), "config": {}}
     assert mutate(changed, Changes(labels=labels, annotations=annotations, env=env)) is changed
+
+
+async def test_k4_a_change_that_is_noted_is_a_step_without_a_layer() -> None:
+    """K4: there are as many entries with a layer as layers, also where nobody had kept a history."""
+    bench = Bench()
+    before = await bench.load("app", with_config(sample(image("a", "b")), history=None))
+    changed = mutate(before, Changes(created="2024-01-01T00:00:00Z", history=HistoryEntry(author="me")))
+    assert isinstance(changed, Image)
+    noted = {"created": "2024-01-01T00:00:00Z", "created_by": "asyncrane mutate", "author": "me", "empty_layer": True}
+    assert changed.settings()["history"][2:] == [noted]
+    assert await bench.problems(changed) == []
+    with pytest.raises(InvalidInput, match="not a time: 'noon'"):
+        mutate(before, Changes(history=HistoryEntry(created="noon")))
 
 
 async def test_an_index_keeps_all_its_platforms() -> None:

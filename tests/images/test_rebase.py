@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from asyncrane.errors import ContentError, InvalidPlatform
 from asyncrane.images.family import family
-from asyncrane.images.history import above, aligned, is_empty
+from asyncrane.images.history import HistoryEntry, above, aligned, is_empty
 from asyncrane.images.overlay import origins
 from asyncrane.images.rebase import BASE_DIGEST, BASE_NAME, detect, rebase
 from asyncrane.images.view import Image, images
@@ -61,6 +61,18 @@ async def test_k4_the_first_layer_of_an_image_without_history_is_not_lost(bench:
     after = rebase(app, old, new)
     assert after.manifest.layers() == (*new.manifest.layers(), *app.manifest.layers()[1:])
     assert await bench.problems(after) == []
+
+
+async def test_k4_a_rebase_is_noted_once(bench: Bench) -> None:
+    """K4: as a step without a layer, above everything; none is where nothing was to be done."""
+    old, new = await bench.load("base", sample(image("a"))), await bench.load("base", sample(image("b")))
+    said = HistoryEntry(comment="CVE-2026-1")
+    after = rebase(await bench.load("app", sample(image("a", "x"))), old, new, name="here/base:2", history=said)
+    assert isinstance(after, Image)
+    noted = {"created": "1970-01-01T00:00:00Z", "created_by": "asyncrane rebase", "comment": "CVE-2026-1"}
+    assert after.settings()["history"][2:] == [{**noted, "empty_layer": True}]
+    assert await bench.problems(after) == []
+    assert rebase(after, old, new, name="here/base:2", history=said) is after
 
 
 @pytest.mark.parametrize(

@@ -178,14 +178,14 @@ async def test_a_docker_image_that_becomes_ocis_is_spoken_of(
 async def test_one_broken_layer_fails_its_images_and_no_other(
     source: FaultyRegistry, destination: FaultyRegistry
 ) -> None:
-    """It is read once, named, and nothing of it is published."""
+    """It is read once for all, and once more as it was garbled; named, and nothing of it is published."""
     made = fleet(source)
     broken = layers(made["v0"]) - layers(made["v1"])
     faults = [source.faults.add(corrupt(20_000, kind="blob-get", path=digest)) for digest in broken]
     done = await run([(f"{source.address}/app", f"{destination.address}/app")], Conversion("zstd"), all_tags=True)
     assert [one.outcome.failure is None for one in done] == [False] + [True] * (FLEET - 1)
     assert any(str(digest) in failures(done)[0] for digest in broken)
-    assert {fault.hits for fault in faults} <= {0, 1}
+    assert max(fault.hits for fault in faults) == 2
     assert set(tags(destination)) == {f"app:v{n}" for n in range(1, FLEET)}
     assert incomplete(destination) == []
 

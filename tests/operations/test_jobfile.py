@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncrane import InvalidInput, Platform
+from asyncrane.images.history import HistoryEntry
 from asyncrane.images.mutate import Changes
-from asyncrane.operations.jobfile import _KINDS, AppendJob, CopyJob, MutateJob, RebaseJob, is_job_file, parse_jobs
+from asyncrane.operations.jobfile import KEYS, AppendJob, CopyJob, MutateJob, RebaseJob, is_job_file, parse_jobs
 from asyncrane.stores.locate import parse_location
 
 LINES = {
@@ -41,6 +42,18 @@ LINES = {
         layers=(Path("x.tar"), Path("y z.tar.gz")),
         to=(parse_location("a.io/app:1"),),
         nondistributable=True,
+    ),
+    '{"append": "a.io/b:1", "layers": ["x"], "history": {"created_by": "make", "comment": "a"}}': AppendJob(
+        line=1,
+        source=parse_location("a.io/b:1"),
+        layers=(Path("x"),),
+        history=HistoryEntry(created_by="make", comment="a"),
+    ),
+    '{"mutate": "a.io/b:1", "layers": ["x"], "history": {"author": "a"}, "created": "2024-02-29T12:00:00Z"}': MutateJob(
+        line=1,
+        source=parse_location("a.io/b:1"),
+        layers=(Path("x"),),
+        changes=Changes(created="2024-02-29T12:00:00Z", history=HistoryEntry(author="a")),
     ),
     '{"mutate": "a.io/app:1", "labels": {"a": "b,c=d"}, "cmd": [], "set_platform": "linux/arm", "user": ""}': MutateJob(
         line=1,
@@ -76,6 +89,9 @@ def test_a_line_becomes_a_typed_job(line: str) -> None:
         ('{"mutate": "a.io/b:1"}', "mutate: nothing to change"),
         ("{mutate: a.io/b:1, labels: {version: 1.10}}", "mutate: labels[...]: expected str, got float"),
         ('{"mutate": "a.io/b:1", "env": {"A=B": ""}}', "not the name of an environment variable: 'A=B'"),
+        ('{"mutate": "a.io/b:1", "platform": {}}', "mutate: unknown key 'platform' (did you mean 'platforms'?)"),
+        ('{"mutate": "a.io/b:1", "history": {"autor": "me"}}', "history: object contains unknown field autor"),
+        ('{"rebase": "a.io/b:1", "history": {"created": "noon"}}', "not a time: 'noon'"),
         ('{"mutate": "a.io/b:1", "exposed_ports": ["http"]}', "not a port: 'http'"),
         ('{"copy": "a.io/b:1", "copy": "a.io/c:1"}', "'copy' is there twice"),
         ("{copy: a.io/b:1, copy: a.io/c:1}", "duplicate key"),
@@ -148,5 +164,11 @@ def test_every_example_in_the_documentation_is_a_job_file() -> None:
 
 def test_every_key_is_in_the_documentation() -> None:
     text = (Path(__file__).parents[2] / "docs" / "jobs.md").read_text()
-    keys = {key for kind in _KINDS.values() for key in kind.__struct_fields__}
+    keys = {key for known in KEYS.values() for key in known}
     assert {key for key in keys if f"`{key}`" not in text} == set()
+
+
+def test_half_a_character_is_one_clear_error() -> None:
+    """JSON can name one half of a pair; no file or request can have it."""
+    with pytest.raises(InvalidInput, match=r"^jobs:1: mutate: half a character, which cannot be written$"):
+        parse_jobs('{"mutate": "a.example/x:1", "to": "b.example/x:1", "cmd": "\\ud800"}', "jobs")

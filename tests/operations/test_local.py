@@ -282,7 +282,7 @@ async def test_words_that_cannot_be_meant_are_refused(source: FaultyRegistry, tm
             await push(session, path, name, name="x", index=True)
         with pytest.raises(InvalidReference, match="without a repository"):
             await push(session, path, "localhost:5000")
-        with pytest.raises(AsyncraneError, match="No such file or directory"):
+        with pytest.raises(InvalidInput, match="is no directory"):
             await pull(session, [name], tmp_path / "none" / "a.tar")
     assert source.requests() == []
     assert left(tmp_path) == []

@@ -17,7 +17,6 @@ import pytest
 from backports import zstd
 
 from asyncrane import (
-    AsyncraneError,
     ContentError,
     Interrupted,
     InvalidInput,
@@ -205,7 +204,7 @@ async def test_what_is_missing_is_found_out_before_a_stream_is_read(source: Faul
             await append(session, [name], to, base=base, platforms=[Platform("linux", "s390x")])
         with pytest.raises(ContentError, match="bad is not a tar"):
             await append(session, [name, tmp_path / "bad"], to, base=base)
-        with pytest.raises(InvalidInput, match="No such file"):
+        with pytest.raises(NotFound, match="No such file"):
             await append(session, [name, tmp_path / "none"], to, base=base)
         with pytest.raises(InvalidInput, match="stdin can be one layer only"):
             await append(session, ["-", "-"], to, base=base)
@@ -353,7 +352,7 @@ async def test_a_file_for_docker_load_is_written_instead(source: FaultyRegistry,
     with pipe(tmp_path / "pipe", content) as name:
         async with Session() as session:
             outcome = await append(session, [name], f"{source.address}/app:1", base=base, archive=tmp_path / "out.tar")
-    assert outcome.notes == ("took linux/amd64 of the index: an archive holds single images",)
+    assert outcome.notes == ("took linux/amd64 of the index: only a single image can be there",)
     assert {request.method for request in source.log} == {"GET"}
     with tarfile.open(tmp_path / "out.tar") as archive:
         listed = json.loads(archive.extractfile("manifest.json").read())  # type: ignore[union-attr]
@@ -371,7 +370,7 @@ async def test_a_file_that_cannot_be_made_is_not_left(source: FaultyRegistry, tm
             await append(
                 session, [tmp_path / "bad"], f"{source.address}/app:1", base=base, archive=tmp_path / "out.tar"
             )
-        with pytest.raises(AsyncraneError, match="No such file"):
+        with pytest.raises(InvalidInput, match="is no directory"):
             await append(
                 session, [tmp_path / "bad"], f"{source.address}/app:1", base=base, archive=tmp_path / "no" / "out.tar"
             )

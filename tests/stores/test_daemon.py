@@ -115,6 +115,21 @@ async def test_an_engine_takes_one_image(engine: Engine, environ: dict[str, str]
     assert engine.images == {}
 
 
+async def test_of_an_index_an_engine_gets_one_image(
+    engine: Engine, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one for linux/amd64, as ``docker pull`` there; nothing of the others is read."""
+    monkeypatch.setenv("DOCKER_HOST", environ["DOCKER_HOST"])
+    made = random_index("app")
+    chosen = made.manifests[0]
+    async with FaultyRegistry() as registry, Session() as session:
+        outcome = await copy(session, put(registry, "app", made, "1"), "docker-daemon:app:1")
+        read = {request.digest for request in registry.requests(kind="blob-get")}
+    assert read == {str(blob.digest) for blob in chosen.blobs()}
+    assert engine.names == {"docker.io/library/app:1": str(chosen.config().digest)}  # type: ignore[union-attr]
+    assert outcome.notes == ("took linux/amd64 of the index: only a single image can be there",)
+
+
 async def test_an_error_in_the_answer_of_200_is_noticed(engine: Engine, environ: dict[str, str]) -> None:
     engine.load_error = "write /layer.tar: no space left on device"
     with pytest.raises(AsyncraneError, match=r"cannot load docker\.io/library/app:1: write .* no space left on device"):

@@ -304,7 +304,7 @@ async def test_a_missing_file_and_a_directory_are_said_to_be_so(tmp_path: Path) 
     with pytest.raises(InvalidInput, match=r"is a directory.*oci:"):
         async with open_oci_archive(tmp_path, writing=True):
             pass
-    with pytest.raises(NotFound, match="no such directory"):
+    with pytest.raises(InvalidInput, match="is no directory"):
         async with open_oci_archive(tmp_path / "no/f.tar", writing=True):
             pass
     assert left(tmp_path) == []
