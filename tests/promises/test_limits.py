@@ -77,7 +77,7 @@ async def test_b1_a_throttled_registry_does_not_hold_back_the_others(
     """B1: what has nothing to do with it is through before its window is over."""
     async with FaultyRegistry() as third:
         slow = put(third, "slow", random_image("slow"), "v1")
-        throttle = third.faults.add(status(429, headers={"Retry-After": "1"}, kind="manifest-get", times=1))
+        throttle = third.faults.add(status(429, headers={"Retry-After": "3"}, kind="manifest-get", times=1))
         pairs = [Pair(slow, (f"{destination.address}/slow:v1",))]
         pairs += [
             Pair(put(source, f"r{n}", random_image(n), "v1"), (f"{destination.address}/r{n}:v1",)) for n in range(30)
