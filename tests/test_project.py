@@ -25,7 +25,7 @@ from tests import peers
 
 ROOT = Path(__file__).parent.parent
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
-PROGRAMS = ("docker-registry", "skopeo", "htpasswd", "umoci", "chromium", "jq", "crane")
+PROGRAMS = ("docker-registry", "skopeo", "nginx", "htpasswd", "umoci", "chromium", "jq", "crane")
 
 
 def read(name: str) -> str:
@@ -162,9 +162,13 @@ def test_the_ci_script_ends_with_pytests_summary_and_code(
     )
     programs = tmp_path / "bin"
     programs.mkdir()
-    for name in PROGRAMS:
-        (programs / name).write_text("#!/bin/sh\n")
-        (programs / name).chmod(0o755)
+    pinned = re.search(r"version=(v3\S+)", read(".ci/run"))
+    assert pinned is not None
+    distribution = tmp_path / ".cache" / "asyncrane" / f"distribution-{pinned[1]}" / "registry"
+    distribution.parent.mkdir(parents=True)
+    for program in (*(programs / name for name in PROGRAMS), distribution):
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
     path = os.pathsep.join((str(programs), str(Path(sys.executable).parent), os.defpath))
     peers.require("make", package="make")
     ended = subprocess.run(
