@@ -12,7 +12,7 @@ RUN := $(VENV)/.asyncrane-run
 TEST := $(VENV)/.asyncrane-test
 METADATA := pyproject.toml asyncrane/_version.py
 
-.PHONY: help demo test kills check bench clean distclean
+.PHONY: help demo test kills faults soak fuzz check bench clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -23,8 +23,18 @@ demo: $(RUN) ## copy a fleet of synthetic images between two embedded registries
 test: $(TEST) ## run the test suite (make test ARGS="-k login")
 	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
 
-kills: $(TEST) ## kill -9 a run 50 times and resume it (in make test it is killed 6 times)
+kills: $(TEST) ## kill -9 a run 50 times and resume it (in make test it is killed 4 times)
 	@ASYNCRANE_KILLS=50 $(BIN)/python -m pytest tests/promises/test_killed.py $(ARGS)
+
+faults: $(TEST) ## every fault at every request of every operation, and the table in README.md
+	@ASYNCRANE_FAULTS=all ASYNCRANE_FAULTS_TABLE=README.md \
+		$(BIN)/python -m pytest tests/faults tests/servers --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
+
+soak: $(TEST) ## half an hour of mixed jobs with faults: nothing grows (ASYNCRANE_SOAK: seconds)
+	@ASYNCRANE_SOAK=$${ASYNCRANE_SOAK:-1800} $(BIN)/python -m pytest tests/faults/test_soak.py $(ARGS)
+
+fuzz: $(TEST) ## the property tests with a hundred times the examples (ASYNCRANE_FUZZ: how many)
+	@ASYNCRANE_FUZZ=$${ASYNCRANE_FUZZ:-100} $(BIN)/python -m pytest tests/fuzz --numprocesses auto $(ARGS)
 
 check: $(TEST) ## lint, formatting, types, architecture
 	$(BIN)/ruff check .
@@ -32,7 +42,7 @@ check: $(TEST) ## lint, formatting, types, architecture
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-bench: $(TEST) ## measure against crane and skopeo (make bench ARGS="--scenario tiny")
+bench: $(TEST) ## measure against crane, skopeo, regsync and others (make bench ARGS="--scenario tiny")
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## remove caches and builds

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from asyncrane.abc import DOUBTED
+
 from .accesslog import successes
 
 if TYPE_CHECKING:
@@ -30,8 +32,11 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 def claims(filled: Filled, source: Sequence[Request], destination: Sequence[Request]) -> tuple[Claim, ...]:
-    """Every unique blob GET once, uploaded once (POST and PUT, no HEAD), one mount POST per further repository."""
+    """Every unique blob GET once, uploaded once (POST and PUT, a HEAD only of large ones), one mount POST per further
+    repository.
+    """
     unique = len(filled.blobs)
+    large = sum(size >= DOUBTED for size in filled.blobs.values())
     further = len(filled.placements) - unique
     reads = Counter(one.reference for one in successes(source, "GET", "blob"))
     writes = Counter(one.reference for one in successes(destination, "PUT", "upload"))
@@ -45,7 +50,7 @@ def claims(filled: Filled, source: Sequence[Request], destination: Sequence[Requ
         Claim("uploads ended (PUT)", writes.total(), unique),
         Claim("most uploads of one blob", max(writes.values(), default=0), 1),
         Claim("PATCHes", sum(one.method == "PATCH" for one in destination), 0),
-        Claim("blob HEADs at the destination", _heads(destination), 0),
+        Claim("blob HEADs at the destination", _heads(destination), large),
         Claim("mounts (POST, 201)", len(mounted), further),
         Claim("POSTs in all", len(posts), unique + further),
     )
