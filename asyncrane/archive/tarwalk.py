@@ -8,6 +8,7 @@ which crane and those who unpack layers read them with.)
 from __future__ import annotations
 
 import zlib
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 from asyncrane.errors import ContentError
@@ -37,7 +38,7 @@ class _Ahead(NamedTuple):
 _NOTHING = _Ahead()
 
 
-class TarHeaders:
+class TarHeaders(ABC):
     """Goes through a tar that is fed piece by piece, and calls :meth:`entry` for each entry."""
 
     def __init__(self) -> None:
@@ -53,9 +54,9 @@ class TarHeaders:
         self._zeros = 0
         self._more_sparse = False
 
+    @abstractmethod
     def entry(self, kind: int, name: bytes, link: bytes) -> None:
         """One more entry; ``kind`` is its type flag."""
-        raise NotImplementedError
 
     def refusal(self, why: str) -> ContentError:
         """The error for what is no tar."""
