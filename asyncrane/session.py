@@ -26,6 +26,7 @@ from asyncrane.engine.placing import Donors, no_donors
 from asyncrane.engine.planning import PlanningExecutor, SiteCosts
 from asyncrane.engine.runner import Executor, LocalExecutor, Runner
 from asyncrane.engine.scheduler import Scheduler
+from asyncrane.errors import NotFound
 from asyncrane.oci.digest import Digest
 from asyncrane.oci.reference import Repository, parse_registry
 from asyncrane.registry.creation import Creations
@@ -236,9 +237,18 @@ class Session:
         self._stores[store.place] = store
         return store.place
 
+    def forget(self, place: Place) -> None:
+        """No job that is still to do names ``place``, which :meth:`use` returned. Whoever reads there finds nothing."""
+        self._stores.pop(place, None)
+
     def source(self, place: Place) -> Source:
-        """What a place is read with."""
+        """What a place is read with.
+
+        :raises NotFound: when it is a store that was forgotten
+        """
         store: Source | None = self._stores.get(place)
+        if store is None and not place.site.mounts:
+            raise NotFound(f"{place}: not in use any more")
         return store or self._source(Repository(place.site.name, place.repository))
 
     def _source(self, repository: Repository) -> Source:

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import gc
+import json
+
 import anyio
 import pytest
 
-from asyncrane.abc import Place
+from asyncrane.abc import Place, Site
 from asyncrane.engine.job import Job, Target
 from asyncrane.engine.messages import Command, Event, Finish, JobAdded, ManifestWritten, WriteManifest
 from asyncrane.errors import ConnectFailed, NotFound
+from asyncrane.images.mutate import Changes
+from asyncrane.images.overlay import Overlay
 from asyncrane.oci.descriptor import Descriptor
+from asyncrane.operations.convert import Conversion, convert_all
 from asyncrane.operations.copy import copy
+from asyncrane.operations.jobfile import parse_jobs
+from asyncrane.operations.jobs import run_jobs
+from asyncrane.operations.surgery import mutate
 from asyncrane.session import Session
 from asyncrane.stores.memory import MemoryStore
-from asyncrane.testing.images import random_index
+from asyncrane.testing import FaultyRegistry
+from asyncrane.testing.images import random_image, random_index
+from tests.promises.images import put, tags
 
 
 class GatedStore(MemoryStore):
@@ -104,3 +115,30 @@ async def test_leaving_a_session_ends_what_it_was_doing() -> None:
 def test_a_session_is_used_open() -> None:
     with pytest.raises(RuntimeError, match="async with"):
         Session().statistics()
+
+
+async def test_what_is_forgotten_is_not_looked_for_in_a_registry() -> None:
+    store = GatedStore("a")
+    async with Session() as session:
+        place = Place(Site("overlay"), "edit-1")
+        with pytest.raises(NotFound, match="not in use any more"):
+            session.source(place)
+        kept = session.use(store)
+        assert session.source(kept) is store
+        session.forget(kept)
+        assert session.source(kept) is not store
+
+
+async def test_an_edit_leaves_nothing_in_the_session() -> None:
+    async with FaultyRegistry() as registry, Session() as session:
+        app = f"{registry.address}/app"
+        put(registry, "app", random_image("edited"), "1")
+        await mutate(session, f"{app}:1", Changes(labels={"a": "b"}), to=f"{app}:2")
+        job = {"mutate": f"{app}:1", "to": f"{app}:3", "labels": {"a": "c"}}
+        outcomes = await run_jobs(session, parse_jobs(json.dumps(job), "jobs"))
+        converted = await convert_all(session, [(f"{app}:1", f"{app}:4")], Conversion("keep", family="docker"))
+        gc.collect()
+        left = [found for found in gc.get_objects() if isinstance(found, Overlay)]
+    assert left == []
+    assert [outcome.failure for outcome in (*outcomes, *(one.outcome for one in converted))] == [None, None]
+    assert {f"app:{number}" for number in (1, 2, 3, 4)} == set(tags(registry))

@@ -132,8 +132,11 @@ async def convert_all(
     async with Places(session) as places:
         run = _Run(session, places, conversion, tuple(platforms), nondistributable=nondistributable, lenient=all_tags)
         wanted = [await _pair(places, *pair) for pair in pairs] if not all_tags else await _tags(places, pairs)
-        with run.repacker or nullcontext():
-            return await run.all(wanted, on_converted)
+        try:
+            with run.repacker or nullcontext():
+                return await run.all(wanted, on_converted)
+        finally:
+            run.close()
 
 
 class _Wanted(msgspec.Struct, frozen=True):
@@ -194,6 +197,10 @@ class _Run:
         self._cache = ReadCache(at_once=lambda registry: session.at_once(registry) or AT_ONCE)
         self._overlay = Overlay(f"convert-{session.next_id()}", session.source)
         session.use(self._overlay)
+
+    def close(self) -> None:
+        """Everything is converted."""
+        self._session.forget(self._overlay.place)
 
     async def all(self, wanted: Sequence[_Wanted], on_converted: Callable[[Converted], None] | None) -> list[Converted]:
         done: dict[int, Converted] = {}

@@ -69,10 +69,13 @@ async def run_jobs(
         )
         run = _Run(session, located, editor, on_outcome)
         registries = {name for job in jobs for name in _registries((*job.reads(), *job.targets))}
-        if any(session.at_once(registry) for registry in registries):
-            await run.by_turns(jobs)
-        else:
-            await run.flowing(jobs)
+        try:
+            if any(session.at_once(registry) for registry in registries):
+                await run.by_turns(jobs)
+            else:
+                await run.flowing(jobs)
+        finally:
+            run.close()
     return [run.outcomes[number] for number in range(len(jobs))]
 
 
@@ -154,6 +157,10 @@ class _Run:
         self._overlay = Overlay(f"run-{session.next_id()}", session.source)
         session.use(self._overlay)
         self.outcomes: dict[int, Outcome] = {}
+
+    def close(self) -> None:
+        """All jobs have ended."""
+        self._session.forget(self._overlay.place)
 
     async def flowing(self, jobs: Sequence[BulkJob]) -> None:
         """Copies at once, edits as others end."""

@@ -104,7 +104,7 @@ async def _landed(
     try:
         outcome = await session.submit(job)
     finally:
-        overlay.remove(view)
+        session.forget(overlay.place)
     places.tell(job, outcome)
     if outcome.failure is not None:
         raise outcome.failure.error()
