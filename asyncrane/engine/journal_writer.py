@@ -1,7 +1,8 @@
 """The thread that writes a journal: takes entries from a queue that costs next to nothing to fill, and writes as many
 as there are in one transaction.
 
-After the first entry it waits a moment for others, unless somebody waits for it. The first error is the last word: a
+After the first entry it waits a moment for others, also when a loop waits for it: what waits is one blob of many, and
+the others' entries come in that moment. Who waits without a loop is served at once. The first error is the last word: a
 journal that has lost something must not go on as if it had not.
 """
 
@@ -81,6 +82,7 @@ class Writer(Generic[Entry]):
         if self._written < self._put and self.failure is None:
             done = threading.Event()
             self._wait_for(done.set)
+            self._hurry.set()
             done.wait()
 
     def check(self) -> None:
@@ -101,7 +103,6 @@ class Writer(Generic[Entry]):
     def _wait_for(self, tell: Callable[[], object]) -> None:
         with self._lock:
             self._waiting.append((self._put, tell))
-        self._hurry.set()
         self._wake.set()
 
     # in the thread
