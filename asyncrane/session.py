@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from itertools import count
 from pathlib import Path
 from types import TracebackType
@@ -237,14 +237,19 @@ class Session:
         self._stores[store.place] = store
         return store.place
 
-    def forget(self, place: Place) -> None:
-        """No job that is still to do names ``place``, which :meth:`use` returned. Whoever reads there finds nothing."""
-        self._stores.pop(place, None)
+    @contextmanager
+    def using(self, store: Source | Sink) -> Iterator[Place]:
+        """As :meth:`use`, while the context lasts, in which every job with ``store`` has to end."""
+        place = self.use(store)
+        try:
+            yield place
+        finally:
+            del self._stores[place]
 
     def source(self, place: Place) -> Source:
         """What a place is read with.
 
-        :raises NotFound: when it is a store that was forgotten
+        :raises NotFound: when it is a store that is not in use any more
         """
         store: Source | None = self._stores.get(place)
         if store is None and not place.site.mounts:

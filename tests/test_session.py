@@ -8,7 +8,7 @@ import json
 import anyio
 import pytest
 
-from asyncrane.abc import Place, Site
+from asyncrane.abc import Place
 from asyncrane.engine.job import Job, Target
 from asyncrane.engine.messages import Command, Event, Finish, JobAdded, ManifestWritten, WriteManifest
 from asyncrane.errors import ConnectFailed, NotFound
@@ -117,16 +117,13 @@ def test_a_session_is_used_open() -> None:
         Session().statistics()
 
 
-async def test_what_is_forgotten_is_not_looked_for_in_a_registry() -> None:
-    store = GatedStore("a")
+async def test_a_store_that_is_out_of_use_is_not_looked_for_in_a_registry() -> None:
     async with Session() as session:
-        place = Place(Site("overlay"), "edit-1")
+        overlay = Overlay("edit-1", session.source)
+        with session.using(overlay) as place:
+            assert session.source(place) is overlay
         with pytest.raises(NotFound, match="not in use any more"):
             session.source(place)
-        kept = session.use(store)
-        assert session.source(kept) is store
-        session.forget(kept)
-        assert session.source(kept) is not store
 
 
 async def test_an_edit_leaves_nothing_in_the_session() -> None:

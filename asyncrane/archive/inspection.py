@@ -112,13 +112,13 @@ class _Inside:
 
         :raises ContentError: when they cannot be decompressed
         """
-        if self._expander is None:
+        expander = self._expander
+        if expander is None:
             self._head += chunk
             if len(self._head) < MAGIC:
                 return
-            chunk = self._begin()
-        assert self._expander is not None  # noqa: S101  (it has begun)
-        for piece in self._expander.feed(chunk):
+            expander, chunk = self._begin()
+        for piece in expander.feed(chunk):
             self._take(piece)
 
     def finish(self) -> None:
@@ -126,11 +126,11 @@ class _Inside:
 
         :raises ContentError: when they end too early
         """
-        if self._expander is None:
-            head = self._begin()
+        expander = self._expander
+        if expander is None:
+            expander, head = self._begin()
             self.feed(head)
-        assert self._expander is not None  # noqa: S101  (it has begun)
-        self._expander.finish()
+        expander.finish()
         self.diff_id = Digest.parse(f"sha256:{self._hash.hexdigest()}")
         if not self._broken:
             try:
@@ -138,11 +138,11 @@ class _Inside:
             except ContentError as exc:
                 self._broken = str(exc)
 
-    def _begin(self) -> bytes:
+    def _begin(self) -> tuple[Expander, bytes]:
         head, self._head = self._head, b""
         self.compression = sniff(head)
         self._expander = Expander(self.compression, "it")
-        return head
+        return self._expander, head
 
     def _take(self, piece: bytes) -> None:
         self._hash.update(piece)

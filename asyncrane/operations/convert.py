@@ -132,11 +132,8 @@ async def convert_all(
     async with Places(session) as places:
         run = _Run(session, places, conversion, tuple(platforms), nondistributable=nondistributable, lenient=all_tags)
         wanted = [await _pair(places, *pair) for pair in pairs] if not all_tags else await _tags(places, pairs)
-        try:
-            with run.repacker or nullcontext():
-                return await run.all(wanted, on_converted)
-        finally:
-            run.close()
+        with session.using(run.overlay), run.repacker or nullcontext():
+            return await run.all(wanted, on_converted)
 
 
 class _Wanted(msgspec.Struct, frozen=True):
@@ -195,12 +192,7 @@ class _Run:
         self._nondistributable = nondistributable
         self._lenient = lenient
         self._cache = ReadCache(at_once=lambda registry: session.at_once(registry) or AT_ONCE)
-        self._overlay = Overlay(f"convert-{session.next_id()}", session.source)
-        session.use(self._overlay)
-
-    def close(self) -> None:
-        """Everything is converted."""
-        self._session.forget(self._overlay.place)
+        self.overlay = Overlay(f"convert-{session.next_id()}", session.source)
 
     async def all(self, wanted: Sequence[_Wanted], on_converted: Callable[[Converted], None] | None) -> list[Converted]:
         done: dict[int, Converted] = {}
@@ -260,13 +252,13 @@ class _Run:
             copying = self._job(wanted, wanted.found.place, after.manifest.digest)
             return await self._copied(wanted, copying, root, ())
         held = await load_rest(self._source(wanted), after)
-        self._overlay.add(held)
+        self.overlay.add(held)
         try:
-            copying = self._job(wanted, self._overlay.place, held.manifest.digest)
+            copying = self._job(wanted, self.overlay.place, held.manifest.digest)
             copying = msgspec.structs.replace(copying, origins=origins(held))
             return await self._copied(wanted, copying, root, losses(before, after, "about images that were converted"))
         finally:
-            self._overlay.remove(held)
+            self.overlay.remove(held)
 
     def _source(self, wanted: _Wanted) -> Source:
         return self._cache.of(self._session.source(wanted.found.place))

@@ -69,13 +69,11 @@ async def run_jobs(
         )
         run = _Run(session, located, editor, on_outcome)
         registries = {name for job in jobs for name in _registries((*job.reads(), *job.targets))}
-        try:
+        with session.using(run.overlay):
             if any(session.at_once(registry) for registry in registries):
                 await run.by_turns(jobs)
             else:
                 await run.flowing(jobs)
-        finally:
-            run.close()
     return [run.outcomes[number] for number in range(len(jobs))]
 
 
@@ -154,13 +152,8 @@ class _Run:
         self._located = located
         self._on_outcome = on_outcome
         self._editor = editor
-        self._overlay = Overlay(f"run-{session.next_id()}", session.source)
-        session.use(self._overlay)
+        self.overlay = Overlay(f"run-{session.next_id()}", session.source)
         self.outcomes: dict[int, Outcome] = {}
-
-    def close(self) -> None:
-        """All jobs have ended."""
-        self._session.forget(self._overlay.place)
 
     async def flowing(self, jobs: Sequence[BulkJob]) -> None:
         """Copies at once, edits as others end."""
@@ -217,8 +210,8 @@ class _Run:
         after = edited.after
         if edited.unchanged:
             return _Ready(self._job(job, targets, after.home, after.manifest.digest), edited.root, notes=edited.notes)
-        self._overlay.add(after)
-        copying = self._job(job, targets, self._overlay.place, after.manifest.digest)
+        self.overlay.add(after)
+        copying = self._job(job, targets, self.overlay.place, after.manifest.digest)
         return _Ready(msgspec.structs.replace(copying, origins=origins(after)), edited.root, after, edited.notes)
 
     def _copying(self, job: CopyJob) -> _Ready:
@@ -246,7 +239,7 @@ class _Run:
             outcome = await self._session.submit(ready.job)
         finally:
             if ready.held is not None:
-                self._overlay.remove(ready.held)
+                self.overlay.remove(ready.held)
         self._located.places.tell(ready.job, outcome)
         if not isinstance(job, CopyJob):
             outcome = msgspec.structs.replace(

@@ -95,16 +95,14 @@ async def _landed(
     overlay.add(view)
     job = Job(
         id=session.next_id(),
-        source=session.use(overlay),
+        source=overlay.place,
         targets=(target,),
         digest=view.manifest.digest,
         nondistributable=nondistributable,
         origins=origins(view),
     )
-    try:
+    with session.using(overlay):
         outcome = await session.submit(job)
-    finally:
-        session.forget(overlay.place)
     places.tell(job, outcome)
     if outcome.failure is not None:
         raise outcome.failure.error()

@@ -128,6 +128,20 @@ async def test_g6_a_tag_that_moves_after_planning_is_copied_as_planned_and_repor
     assert [str(after.digest) in note and str(before.digest) in note for note in report.notes] == [True]
 
 
+async def test_a_plan_that_is_applied_as_planned_costs_one_head_more_for_each_tag(mirror: Mirror) -> None:
+    """G6: to see whether a tag has moved. Everything else is what the plan says, the source's catalog left out."""
+    fleet(mirror.source)
+    mirror.rules(TREE)
+    made = await mirror.plan()
+    report = await mirror.apply(plan=made)
+    more = {}
+    for registry, cost in made.registries.items():
+        counted = Counter(report.statistics.requests[registry])
+        counted.subtract(cost.requests)
+        more[registry] = {kind: number for kind, number in counted.items() if number}
+    assert more == {mirror.source.address: {"HEAD manifests": 20, "GET catalog": -1}, mirror.destination.address: {}}
+
+
 async def test_h2_two_images_for_one_tag_are_an_error_that_names_both_rules(mirror: Mirror) -> None:
     """H2: and nothing is written; one image twice is none."""
     put(mirror.source, "one", image("one", [noise(1, 100)]), "v1")
