@@ -30,8 +30,11 @@ class _Reader:
         self.live = live
 
 
-_KEPT = 64 * 1024 * 1024
-"""Bytes of manifests that are kept for whoever asks next; the oldest go first."""
+_KEPT = 4 * 1024 * 1024
+"""Bytes of manifests that are kept for whoever asks next, some thousands; those that nobody asks for go first."""
+
+_BESIDES = 400
+"""Bytes that a manifest takes besides its body: its digest, its object, its line in the table."""
 
 
 class Reading:
@@ -46,7 +49,8 @@ class Reading:
 
     def by_digest(self, place: Place, digest: Digest, then: Callable[[Manifest], None], lost: Lost, live: Live) -> None:
         """Call ``then`` with the manifest, at once if it is known, or ``lost`` when it cannot be had from ``place``."""
-        if known := self._known.get(digest):
+        if known := self._known.pop(digest, None):
+            self._known[digest] = known  # the last to go now
             then(known)
         elif failure := self._failed.get((digest, place)):
             lost(failure)
@@ -91,9 +95,9 @@ class Reading:
     def _keep(self, manifest: Manifest) -> Manifest:
         known = self._known.setdefault(manifest.digest, manifest)
         if known is manifest:
-            self._kept += manifest.size
+            self._kept += manifest.size + _BESIDES
             while self._kept > _KEPT and len(self._known) > 1:
-                self._kept -= self._known.pop(next(iter(self._known))).size
+                self._kept -= self._known.pop(next(iter(self._known))).size + _BESIDES
         return known
 
     def _push(self, place: Place, digest: Digest) -> None:

@@ -129,11 +129,11 @@ class Shipping:
         self._count = statistics
         self._shipments: dict[tuple[Place, Digest], Shipment] = {}
         self._failed: list[Shipment] = []
-        self._stored: dict[Place, set[Digest]] = {}
+        self._stored: dict[Place, set[bytes]] = {}
 
     def has(self, place: Place, digest: Digest) -> bool:
         """Whether the manifest was stored at ``place`` before, with everything it names."""
-        return digest in self._stored.get(place, ())
+        return place in self._stored and digest.raw in self._stored[place]
 
     def shipment(self, place: Place, manifest: Manifest, fill: Callable[[Shipment], None]) -> Shipment:
         """The shipment of ``manifest`` to ``place``; a new one is filled with what it has to wait for by ``fill``, and
@@ -251,7 +251,7 @@ class Shipping:
         key = (shipment.place, shipment.manifest.digest)
         idle = not (shipment.writing or shipment.deliveries or shipment.parents)
         if shipment.stored and idle and self._shipments.get(key) is shipment:
-            self._stored.setdefault(shipment.place, set()).add(shipment.manifest.digest)
+            self._stored.setdefault(shipment.place, set()).add(shipment.manifest.digest.raw)
             del self._shipments[key]
 
     def _write(self, shipment: Shipment, tag: str | None, delivery: Delivery | None) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asyncrane.engine import reading
 from asyncrane.engine.job import Job, Target
 from asyncrane.engine.messages import (
     CopyBlob,
@@ -78,6 +79,19 @@ def test_a_new_tag_in_the_same_repository_is_one_write() -> None:
     assert [type(c).__name__ for c in world.commands if isinstance(c, WriteManifest | CopyBlob | MountBlob)] == [
         "WriteManifest"
     ]
+
+
+def test_of_manifests_the_one_nobody_asks_for_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """B3: there is room for two; the one that every second job wants stays."""
+    world = World()
+    images = {name: image(name, ["l1"]) for name in "abcd"}
+    monkeypatch.setattr(reading, "_KEPT", 2 * (images["a"].size + 400))
+    for name, found in images.items():
+        world.fill(SOURCE, name, found)
+    for number, name in enumerate("abacadab"):
+        world.feed(JobAdded(job(number, tag=name, targets=[Target(place(f"b{number}", "app"), "1")])))
+        world.run()
+    assert {name: world.read[found.digest] for name, found in images.items()} == {"a": 1, "b": 2, "c": 1, "d": 1}
 
 
 def test_children_are_written_once_for_many_indexes() -> None:

@@ -40,9 +40,9 @@ EMPTY = Digest.of(b"{}")
 SLACK = 4
 """Connections that may be open or not at the end of a round: what a fault cut is opened again when it is needed."""
 
-REMEMBERED = 1280
-"""Bytes that a session keeps of a job as long as it lives, on average: up to 64 MiB of manifests, so that each is read
-once, and a line for each blob and manifest that it knows to be somewhere (20 to 30 of these here for 23 jobs).
+REMEMBERED = 320
+"""Bytes that a session keeps of a job as long as it lives: a line for each blob and manifest that it knows to be
+somewhere (about 45 for the 23 jobs of a round), so that none is ever sent twice.
 """
 
 NOISE = 4 * 1024 * 1024
