@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from asyncrane.errors import JobsFailed as JobsFailed
     from asyncrane.errors import JournalBusy as JournalBusy
     from asyncrane.errors import JournalError as JournalError
+    from asyncrane.errors import JournalMissing as JournalMissing
     from asyncrane.errors import NotFound as NotFound
     from asyncrane.errors import RateLimited as RateLimited
     from asyncrane.errors import RegistryError as RegistryError
@@ -207,6 +208,7 @@ _HOMES = {
         "JobsFailed",
         "JournalBusy",
         "JournalError",
+        "JournalMissing",
         "NotFound",
         "RateLimited",
         "RegistryError",

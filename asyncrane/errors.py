@@ -14,7 +14,8 @@
     │   ├── ConnectFailed · TimedOut · Interrupted
     ├── CredentialError       who we are could not be found out                 exit 4
     ├── JournalError          the journal of a run cannot be used               exit 1
-    │   └── JournalBusy
+    │   ├── JournalBusy
+    │   └── JournalMissing                                                      exit 3
     ├── TagExists             no-clobber held                                   exit 1
     └── JobsFailed            some of many jobs failed                          exit 1
 
@@ -154,6 +155,12 @@ class JournalBusy(JournalError):
     def __init__(self, message: str, *, pid: int = 0) -> None:
         super().__init__(message)
         self.pid = pid
+
+
+class JournalMissing(JournalError):
+    """There is no journal, or no such run in it, or nothing about what was asked for."""
+
+    exit_code = 3
 
 
 class TagExists(AsyncraneError):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -17,15 +19,21 @@ _SHOWN = 12
 """Lines of one kind that are shown; the rest is counted."""
 
 _ACTIONS = ("new", "changed", "attach", "equal", "skip", "conflict", "unreadable")
+_ALWAYS = frozenset({"new", "changed", "equal", "conflict"})
+"""What a plan says even where it is none."""
 _STATUSES = ("copied", "tagged", "equal", "skipped", "conflict", "failed", "cancelled")
+_NARROWEST = 80
+"""Columns that the tables need; a narrower terminal wraps their lines, and loses none of the numbers."""
 _STYLES = {"conflict": "bold red", "unreadable": "bold red", "failed": "bold red", "new": "green", "copied": "green"}
 
 
 def show_plan(plan: asyncrane.MirrorPlan, file: Path | None) -> None:
     """Write the plan to stdout."""
     console = plain_console()
-    console.print(_images(plan))
-    console.print(_bytes(plan))
+    console.width = max(console.width, _NARROWEST)
+    for table in (_requests(plan), _images(plan), _bytes(plan)):  # what matters most is still there on a small terminal
+        console.print(table, crop=False)
+        console.print()
     _list(console, "cannot be read", [f"{p.repository}: {p.failure.message}" for p in plan.unreadable])
     for action in ("conflict", "unreadable"):
         lines = [
@@ -82,33 +90,53 @@ def show_report(report: asyncrane.MirrorReport, failures: Path, resume: str) -> 
 
 def _images(plan: asyncrane.MirrorPlan) -> Table:
     counts = plan.counts()
-    columns = [action for action in _ACTIONS if any(c.get(action) for c in counts.values())]
-    table = Table(title="Images", title_justify="left", title_style="bold", header_style="dim")
-    table.add_column("destination", no_wrap=True)
-    for action in columns:
-        table.add_column(action, justify="right", style=_STYLES.get(action, ""))
-    for registry, found in counts.items():
-        table.add_row(registry, *(str(found.get(action, 0)) for action in columns))
-    return table
+    shown = [action for action in _ACTIONS if action in _ALWAYS or any(c.get(action) for c in counts.values())]
+    rows = [(registry, *(str(found.get(action, 0)) for action in shown)) for registry, found in counts.items()]
+    return _table("Images", ("destination",), shown, rows)
 
 
 def _bytes(plan: asyncrane.MirrorPlan) -> Table:
-    table = Table(title="Registries", title_justify="left", title_style="bold", header_style="dim")
-    table.add_column("registry", no_wrap=True)
-    for name in ("read", "write", "blobs", "mount", "there", "requests"):
-        table.add_column(name, justify="right")
-    table.add_column("of these", style="dim", overflow="fold")
-    for registry, cost in plan.registries.items():
-        table.add_row(
+    rows = [
+        (
             registry,
+            str(cost.blobs),
             size(cost.bytes_read),
             size(cost.bytes_written),
-            str(cost.blobs),
             size(cost.bytes_mounted),
             size(cost.bytes_existing),
-            str(sum(cost.requests.values())),
-            ", ".join(f"{count} {kind}" for kind, count in cost.requests.items()),
         )
+        for registry, cost in plan.registries.items()
+    ]
+    return _table("Bytes", ("registry",), ("unique blobs", "read", "write", "mount", "there"), rows)
+
+
+def _requests(plan: asyncrane.MirrorPlan) -> Table:
+    rows: list[tuple[str, ...]] = []
+    for registry, cost in plan.registries.items():
+        rows.append((registry, "all", str(sum(cost.requests.values()))))
+        rows += [("", kind, str(count)) for kind, count in cost.requests.items()]
+    return _table("Requests", ("registry", "kind"), ("requests",), rows)
+
+
+def _table(title: str, names: Sequence[str], numbers: Sequence[str], rows: Sequence[tuple[str, ...]]) -> Table:
+    """Columns of names, then columns of numbers. On a narrow terminal names take several lines, numbers never do."""
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        header_style="dim",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    for name in names:
+        table.add_column(name, overflow="fold")
+    for place, number in enumerate(numbers, start=len(names)):
+        widest = max(map(len, (number, *(row[place] for row in rows))))
+        table.add_column(number, justify="right", no_wrap=True, min_width=widest, style=_STYLES.get(number, ""))
+    for row in rows:
+        table.add_row(*row)
     return table
 
 

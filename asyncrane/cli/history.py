@@ -21,13 +21,15 @@ OutputOption = Annotated[OutputFormat, typer.Option("--output", metavar="FORMAT"
 
 def runs(*, journal: JournalOption = None, output: OutputOption = OutputFormat.human) -> None:
     """List the runs in the journal, the last one first."""
-    with reporting(), contextlib.closing(_read(journal)) as book:
-        found = sorted(book.runs(), key=lambda run: -run.id)
+    with reporting():
+        found = _runs(journal)
         results = Output(json=output is OutputFormat.json)
         results.result(found)
         if not results.json:
             for run in found:
                 results.line(_line(run))
+        if not found:
+            note("there are no runs")
 
 
 def explain(
@@ -60,7 +62,7 @@ def rollback(
     reporting_: Reporting,
 ) -> None:
     """Put back every tag that a run moved, to the digest that it named before."""
-    with reporting(verbose=connection.verbose), contextlib.closing(open_journal(journal)) as book:
+    with reporting(verbose=connection.verbose), contextlib.closing(open_journal(journal, make=False)) as book:
         path = Path(book.run(run).spec)
         registries = asyncrane.load_mirror(path).registries if path.is_file() else None
 
@@ -91,6 +93,14 @@ def report(
     with reporting(), contextlib.closing(_read(journal)) as book:
         write(file, asyncrane.report_page(book, run).encode())
         note(f"{file}: run {run}")
+
+
+def _runs(path: Path | None) -> list[asyncrane.Run]:
+    """The last one first. Where nothing has run yet there is no journal, but one that was named must be there."""
+    if path is None and not default_journal().exists():
+        return []
+    with contextlib.closing(_read(path)) as book:
+        return sorted(book.runs(), key=lambda run: -run.id)
 
 
 def _read(path: Path | None) -> asyncrane.Journal:

@@ -115,7 +115,7 @@ def plan(
         expected = asyncrane.parse_size(rate) if rate is not None else None
     with reporting(verbose=connection.verbose), contextlib.ExitStack() as stack:
         path = journal or default_journal()
-        book = stack.enter_context(asyncrane.Journal.read(path)) if journal is not None or path.is_file() else None
+        book = stack.enter_context(asyncrane.Journal.read(path)) if path.exists() else None  # 'apply' will make it
         if book is not None and expected is None:
             expected = asyncrane.measured_rate(book)
         name = spec.absolute()
@@ -164,7 +164,7 @@ def apply(
             return await campaign.apply_plan(made)
         return await campaign.apply(loaded, name=spec.absolute())
 
-    _run(work, options, connection, reporting_, lambda journal: loaded)
+    _run(work, options, connection, reporting_, lambda journal: loaded, make=True)
 
 
 def resume(
@@ -203,7 +203,7 @@ def _again(
     async def work(campaign: asyncrane.Campaign) -> asyncrane.MirrorReport:
         return await verb(campaign, chosen[0])
 
-    _run(work, options, connection, reporting_, spec_of)
+    _run(work, options, connection, reporting_, spec_of, make=False)
 
 
 def _run(
@@ -212,13 +212,15 @@ def _run(
     connection: Connection,
     reporting_: Reporting,
     spec_of: Callable[[asyncrane.Journal], asyncrane.MirrorSpec | None],
+    *,
+    make: bool,
 ) -> None:
-    """Everything that apply, resume and retry-failed have in common."""
+    """Everything that apply, resume and retry-failed have in common; ``make``: whether the journal may be a new one."""
     with reporting(verbose=connection.verbose):
         until = _until(options.until)
         rate = asyncrane.parse_size(options.limit_rate) if options.limit_rate is not None else None
         memory = asyncrane.parse_size(options.max_memory) if options.max_memory is not None else None
-    with reporting(verbose=connection.verbose), contextlib.closing(open_journal(options.journal)) as journal:
+    with reporting(verbose=connection.verbose), contextlib.closing(open_journal(options.journal, make=make)) as journal:
         spec = spec_of(journal)
 
         async def operation(session: asyncrane.Session) -> None:
@@ -292,9 +294,14 @@ def _metrics(port: int | None, campaign: asyncrane.Campaign) -> Iterator[None]:
         yield
 
 
-def open_journal(path: Path | None) -> asyncrane.Journal:
-    """The journal to write, made if it is not there."""
+def open_journal(path: Path | None, *, make: bool) -> asyncrane.Journal:
+    """The journal to write; ``make``: if it is not there, a new one.
+
+    :raises JournalMissing: when it is not there, and a new one has nothing to go on with
+    """
     chosen = path or default_journal()
+    if not make and not chosen.exists():
+        raise asyncrane.JournalMissing(f"there is no journal {chosen}")
     try:
         chosen.parent.mkdir(parents=True, exist_ok=True)
     except OSError as exc:

@@ -15,7 +15,7 @@ from asyncrane.engine.journal_file import is_written, told
 from asyncrane.engine.journal_pages import key_of, read_page, unseal
 from asyncrane.engine.messages import Command, Event, Finish, JobAdded, ManifestRead, WriteManifest, decode
 from asyncrane.engine.outcome import Outcome, Statistics
-from asyncrane.errors import ContentError, JournalError
+from asyncrane.errors import ContentError, JournalError, JournalMissing
 from asyncrane.oci.digest import Digest
 from asyncrane.oci.manifest import Manifest
 
@@ -80,11 +80,11 @@ class Book:
     def run(self, run: int | None = None, /) -> Run:
         """One run, the last one if none is named.
 
-        :raises JournalError: when there is no such run
+        :raises JournalMissing: when there is no such run
         """
         if found := self._runs(run):
             return found[-1]
-        raise JournalError(f"journal {self._path}: " + ("no run yet" if run is None else f"there is no run {run}"))
+        raise JournalMissing(f"journal {self._path}: " + ("no run yet" if run is None else f"there is no run {run}"))
 
     def runs(self) -> Iterator[Run]:
         """All of them, the first one first."""

@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-from asyncrane.errors import JournalBusy, JournalError
+from asyncrane.errors import JournalBusy, JournalError, JournalMissing
 
 FORMAT = 1
 """Of the tables below. A file with another one is refused, not guessed at."""
@@ -144,6 +145,7 @@ def open_writable(path: Path) -> sqlite3.Connection:
                 f"BEGIN; {_TABLES} PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {FORMAT}; COMMIT"
             )
         _check(connection, path)
+        _keep_others_out(path)
         mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         if mode != "wal":
             raise JournalError(f"journal {path}: the file system does not do what SQLite's write-ahead log needs")
@@ -155,27 +157,66 @@ def open_writable(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def open_readable(path: Path) -> sqlite3.Connection:
-    """The journal at ``path``, which another process may be writing.
+def _keep_others_out(path: Path) -> None:
+    """A journal that others may read, from an umask or a copy, is its owner's alone from now on."""
+    for file in (path, _log(path), _index(path)):
+        with contextlib.suppress(FileNotFoundError, PermissionError):  # it is for the owner to say
+            mode = file.lstat().st_mode
+            if stat.S_ISREG(mode) and mode & (stat.S_IRWXG | stat.S_IRWXO):
+                file.chmod(0o600)
 
-    :raises JournalError: when there is none, or it cannot be read
+
+def open_readable(path: Path) -> sqlite3.Connection:
+    """The journal at ``path``, which another process may be writing. Nothing can be written through it.
+
+    :raises JournalMissing: when there is none
+    :raises JournalError: when it cannot be read
     """
-    if not path.exists():
-        raise JournalError(f"there is no journal {path}")
     with told(path), contextlib.ExitStack() as undo:
-        connection = _connect(path, "mode=ro")
-        try:
-            connection.execute("PRAGMA user_version").fetchone()
-        except sqlite3.OperationalError:
-            # in a directory that cannot be written there is no room for the index of a write-ahead log
-            connection.close()
-            if _size(Path(f"{path}-wal")):
-                raise
-            connection = _connect(path, "mode=ro&immutable=1")
+        if not path.exists():
+            raise JournalMissing(f"there is no journal {path}")
+        connection = _for_questions(path)
         undo.callback(connection.close)
         _check(connection, path)
         undo.pop_all()
     return connection
+
+
+def _for_questions(path: Path) -> sqlite3.Connection:
+    """Who may write the file opens it so, to ask only: SQLite keeps the log and its index in files beside it as long as
+    anybody has it open, and the last one to close takes them away, but not one who opened it for reading.
+    """
+    if _is_ours(path):
+        connection = _connect(path, "mode=rw")
+    elif _index(path).exists() or _size(_log(path)):
+        connection = _connect(path, "mode=ro")
+    else:  # nobody writes it; an index of our making would stay, and its owner could not use it
+        return _connect(path, "mode=ro&immutable=1")
+    try:
+        connection.execute("PRAGMA query_only = ON")
+        connection.execute("PRAGMA user_version").fetchone()
+    except sqlite3.Error as exc:
+        connection.close()
+        busy = exc.sqlite_errorcode == sqlite3.SQLITE_BUSY
+        if busy or _size(_log(path)) or not isinstance(exc, sqlite3.OperationalError):
+            raise
+        return _connect(path, "mode=ro&immutable=1")  # there was no room for the index, as on a full disk
+    return connection
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether we may write the journal and files beside it, and nobody has put a rollback journal there: ours has none,
+    and one that is planted can name files for SQLite to delete.
+    """
+    return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK) and not Path(f"{path}-journal").exists()
+
+
+def _log(path: Path) -> Path:
+    return Path(f"{path}-wal")
+
+
+def _index(path: Path) -> Path:
+    return Path(f"{path}-shm")
 
 
 def _connect(path: Path, how: str) -> sqlite3.Connection:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from asyncrane.engine.journal import Journal
 from asyncrane.engine.messages import JobAdded
 from asyncrane.engine.outcome import Outcome, Statistics
 from asyncrane.errors import Failure, JournalError
+from asyncrane.mirror.lists import Lists
 from asyncrane.mirror.plan import MirrorPlan, to_do
 from asyncrane.mirror.prune import Deleted, Deletion, carry_out, deletions, spared
 from asyncrane.mirror.running import Running
 from asyncrane.mirror.spec import MirrorSpec
-from asyncrane.mirror.wishes import Gathered, Unreadable, gather, prepare
+from asyncrane.mirror.wishes import Gathered, Unreadable, gather
 from asyncrane.session import Session
 
 _ASKED = re.compile(r"\b(?:GET|HEAD|POST|PATCH|PUT|DELETE) (https?://\S+?)[:,;]?(?:\s|$)")
@@ -116,9 +118,11 @@ class Campaign:
     ) -> None:
         self._session = session
         self._journal = journal
+        self._lists = Lists(session)
         self.on_outcome = on_outcome
         self._until = until
         self._failures: list[Lost] = []
+        self._impossible: list[Lost] = []
         self._notes: list[str] = []
         self._started = time.time()
         self._jobs: Sequence[Job] = ()
@@ -131,14 +135,18 @@ class Campaign:
         :raises InvalidMirrorSpec: when two rules give one destination tag different images
         :raises JournalError: when the journal cannot be written
         """
-        gathered = await gather(self._session, spec)
+        gathered = await gather(self._session, spec, self._lists)
         jobs = [wish.job(self._session.next_id()) for wish in gathered.wishes]
         await self._begin("apply", jobs, name, gathered)
         return await self._carry_out(jobs, gathered)
 
     async def apply_plan(self, plan: MirrorPlan) -> MirrorReport:
-        """Copy what ``plan`` pinned, whatever the tags name by now (G6), and delete what it lists."""
+        """Copy what ``plan`` pinned, whatever the tags name by now (G6), and delete what it lists. What it says cannot
+        be done has failed.
+        """
         jobs = to_do(plan, self._session)
+        self._impossible = _impossible(plan)
+        self._failures += self._impossible
         gathered = Gathered(unreadable=list(plan.unreadable))
         await self._begin("apply", jobs, Path(plan.spec), gathered)
         return await self._carry_out(jobs, gathered, doomed=plan.deletions)
@@ -151,23 +159,27 @@ class Campaign:
         records = list(self._journal.jobs(run))
         jobs = [record.job for record in records if record.outcome is None or _cancelled(record.outcome)]
         self._before = len(records) - len(jobs)
+        known = _remembered(self._journal, run)
+        self._failures += known.impossible
         self._failures += [lost for r in records if r.outcome is not None for lost in _lost(r.outcome)]
         self.run = run
         self._journal.reopen(run)
-        return await self._carry_out(jobs, _remembered(self._journal, run))
+        return await self._carry_out(jobs, Gathered(unreadable=known.unreadable))
 
     async def retry(self, run: int) -> MirrorReport:
         """Do again, as a run of its own, the images of run ``run`` that failed. Repositories that it could not read
-        stay reported: which images they have is known to nobody yet, so there is nothing to do again.
+        stay reported: which images they have is known to nobody yet, so there is nothing to do again. So does what its
+        plan said cannot be done: the plan pins nothing for it.
 
         :raises JournalError: when there is no such run
         """
-        old = self._journal.run(run)
         failed = [r.job for r in self._journal.jobs(run) if r.outcome is not None and r.outcome.failure is not None]
         jobs = [msgspec.structs.replace(job, id=self._session.next_id()) for job in failed]
-        options = msgspec.json.decode(old.options or "{}")
-        gathered = _remembered(self._journal, run)
-        await self._begin("retry", jobs, Path(options.get("spec", "")), gathered)
+        known = _remembered(self._journal, run)
+        self._impossible = known.impossible
+        self._failures += self._impossible
+        gathered = Gathered(unreadable=known.unreadable)
+        await self._begin("retry", jobs, Path(known.spec), gathered)
         return await self._carry_out(jobs, gathered)
 
     def statistics(self) -> Statistics:
@@ -178,7 +190,7 @@ class Campaign:
         )
 
     async def _begin(self, kind: str, jobs: Sequence[Job], name: Path, gathered: Gathered) -> None:
-        options = {"spec": str(name), "unreadable": gathered.unreadable}
+        options = {"spec": str(name), "unreadable": gathered.unreadable, "impossible": self._impossible}
         self.run = self._journal.begin(kind, spec=str(name), options=msgspec.json.encode(options).decode())
         for job in jobs:
             self._journal.record(JobAdded(job))
@@ -188,13 +200,21 @@ class Campaign:
         self, jobs: Sequence[Job], gathered: Gathered, *, doomed: Sequence[Deletion] | None = None
     ) -> MirrorReport:
         self._jobs = jobs
-        running = Running(self._session, jobs, on_outcome=self._ended, until=self._until, keep=False)
+        running = Running(
+            self._session,
+            jobs,
+            on_outcome=self._ended,
+            until=self._until,
+            at_once=self._session.jobs,
+            keep=False,
+            knows=self._lists.knows,
+        )
         deleted: list[Deleted] = []
         status = "stopped"
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._sample)
-                await prepare(self._session, jobs, gathered.listings)
+                await self._lists.tell(jobs, gathered.listings)
                 await running.run()
                 if not running.left and not running.fatal:
                     deleted = await self._prune(gathered, doomed)
@@ -233,7 +253,7 @@ class Campaign:
             run=self.run,
             status=status,
             seconds=round(time.time() - self._started, 3),
-            images=dict(running.statuses),
+            images=dict(running.statuses + Counter(lost.status for lost in self._impossible)),
             left=running.left,
             failures=tuple(self._failures),
             unreadable=tuple(gathered.unreadable),
@@ -255,11 +275,30 @@ def _lean(statistics: Statistics) -> Statistics:
     return msgspec.structs.replace(statistics, transfers=())
 
 
-def _remembered(journal: Journal, run: int) -> Gathered:
-    """What a run found out before its first image: repositories that could not be read stay reported."""
+def _impossible(plan: MirrorPlan) -> list[Lost]:
+    return [
+        Lost(
+            image.source,
+            target.destination,
+            "conflict" if target.action == "conflict" else "failed",
+            target.failure or Failure("AsyncraneError", target.why),
+        )
+        for image in plan.images
+        for target in image.targets
+        if target.action in ("conflict", "unreadable")
+    ]
+
+
+class _Known(msgspec.Struct, frozen=True):
+    """What a run found out before its first image, as the journal has it: that stays reported."""
+
+    spec: str = ""
+    unreadable: list[Unreadable] = []
+    impossible: list[Lost] = []
+
+
+def _remembered(journal: Journal, run: int) -> _Known:
     try:
-        options: Mapping[str, Any] = msgspec.json.decode(journal.run(run).options or "{}")
-        unreadable = msgspec.convert(options.get("unreadable", []), list[Unreadable])
+        return msgspec.json.decode(journal.run(run).options or "{}", type=_Known)
     except msgspec.DecodeError as exc:
         raise JournalError(f"run {run}: its options cannot be read: {exc}") from exc
-    return Gathered(unreadable=unreadable)

@@ -33,4 +33,4 @@ def load_mirror(path: Path, *, environ: Mapping[str, str] | None = None) -> Mirr
         for entry in keys.items(keys.needed(file, "mirrors", "a mirror file"), "mirrors")
         for rule in entries.rules(entry, base, context)
     ]
-    return MirrorSpec(tuple(rules), options, tuple(context.warnings))
+    return MirrorSpec(tuple(rules), options, tuple(context.warnings), str(path))

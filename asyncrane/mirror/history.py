@@ -27,7 +27,7 @@ from asyncrane.engine.messages import (
     WriteManifest,
 )
 from asyncrane.engine.outcome import Statistics, TargetOutcome
-from asyncrane.errors import InvalidDigest, JournalError
+from asyncrane.errors import InvalidDigest, JournalMissing
 from asyncrane.oci.digest import Digest
 
 _ENOUGH = 8 * 1024 * 1024
@@ -59,7 +59,7 @@ class Explanation(msgspec.Struct, frozen=True):
 def explain(journal: Journal, run: int, subject: str) -> Explanation:
     """Tell the story of a digest, or of a tag (``registry/repository:tag``, or a part of that) in a run.
 
-    :raises JournalError: when there is no such run, or nothing in it about ``subject``
+    :raises JournalMissing: when there is no such run, or nothing in it about ``subject``
     """
     try:
         digest: Digest | None = Digest.parse(subject)
@@ -69,7 +69,7 @@ def explain(journal: Journal, run: int, subject: str) -> Explanation:
     keys = [subject] if digest else _keys(images, subject)
     steps = [step for key in keys for record in journal.events(run, key=key) for step in _steps(record)]
     if not steps and not images:
-        raise JournalError(f"run {run}: nothing about {subject}")
+        raise JournalMissing(f"run {run}: nothing about {subject}")
     steps.sort(key=lambda step: step.at)
     told = tuple(line for image in images for line in _outcomes(image))
     return Explanation(subject, tuple(dict.fromkeys(steps)), told)

@@ -19,11 +19,12 @@ from asyncrane._version import __version__
 from asyncrane.engine.job import Job, Overwrite, Target
 from asyncrane.engine.outcome import Outcome, Statistics
 from asyncrane.engine.planning import SiteCosts
-from asyncrane.errors import AsyncraneError, InvalidMirrorSpec
+from asyncrane.errors import AsyncraneError, Failure, InvalidMirrorSpec
+from asyncrane.mirror.lists import Lists
 from asyncrane.mirror.prune import Deletion, deletions
 from asyncrane.mirror.running import Running
 from asyncrane.mirror.spec import MirrorSpec
-from asyncrane.mirror.wishes import Unreadable, Wish, gather, place_of, prepare
+from asyncrane.mirror.wishes import Unreadable, Wish, gather, place_of
 from asyncrane.oci.digest import Digest
 from asyncrane.oci.platform import Platform
 from asyncrane.oci.reference import Reference, Repository
@@ -36,13 +37,14 @@ Action: TypeAlias = Literal["new", "changed", "attach", "equal", "skip", "confli
 
 class PlannedTarget(msgspec.Struct, frozen=True, omit_defaults=True):
     """What will happen at one destination: ``new`` and ``changed`` tags are written, ``attach``: only what is attached
-    to the image; ``why`` explains a conflict or what cannot be read.
+    to the image; ``why`` explains a conflict or what cannot be read, and ``failure`` has it with all that is known.
     """
 
     destination: str
     action: Action
     before: str = ""
     why: str = ""
+    failure: Failure | None = None
 
 
 class PlannedImage(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -146,10 +148,11 @@ async def mirror_plan(session: Session, spec: MirrorSpec, *, name: Path, rate: f
     :raises InvalidMirrorSpec: when two rules give one destination tag different images
     """
     started = time.monotonic()
-    gathered = await gather(session, spec)
+    lists = Lists(session)
+    gathered = await gather(session, spec, lists)
     jobs = [wish.job(session.next_id()) for wish in gathered.wishes]
-    await prepare(session, jobs, gathered.listings)
-    running = Running(session, jobs)
+    await lists.tell(jobs, gathered.listings)
+    running = Running(session, jobs, knows=lists.knows)
     await running.run()
     images = [_image(wish, running.outcomes[job.id]) for wish, job in zip(gathered.wishes, jobs, strict=True)]
     doomed = await deletions(session, gathered)
@@ -208,7 +211,7 @@ def _image(wish: Wish, outcome: Outcome) -> PlannedImage:
             case _:
                 action = "unreadable"
         why = target.failure.message if target.failure else ""
-        targets.append(PlannedTarget(target.destination, action, target.before, why))
+        targets.append(PlannedTarget(target.destination, action, target.before, why, target.failure))
     return PlannedImage(
         source=str(wish),
         digest=outcome.root,

@@ -15,6 +15,7 @@ Without a tag in the template the image keeps its own; ``@{digest}`` at the end 
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Collection, Mapping
 
@@ -82,8 +83,11 @@ class Template(msgspec.Struct, frozen=True):
         """
         for name in self.names:
             if name not in BUILTIN and name not in groups:
-                known = ", ".join(f"{{{known}}}" for known in (*BUILTIN, *sorted(groups)))
-                raise InvalidMirrorSpec(f"{self.text!r}: there is no {{{name}}} (there are {known})")
+                known = (*BUILTIN, *sorted(groups))
+                near = difflib.get_close_matches(name[:100], known, n=1, cutoff=0.5)
+                there = ", ".join(f"{{{one}}}" for one in known)
+                hint = f": did you mean {{{near[0]}}}?" if near else f" (there are {there})"
+                raise InvalidMirrorSpec(f"{self.text!r}: there is no {{{name}}}{hint}")
             if name == "tag" and not tag:
                 raise InvalidMirrorSpec(f"{self.text!r}: the image has no tag for {{tag}}")
             if name == "digest" and not digest:

@@ -1,4 +1,4 @@
-"""Taking a run back: every tag that it moved names again what it named before, as the journal has it."""
+"""Taking a run back: every tag that it moved or deleted names again what it named before, as the journal has it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import msgspec
 from asyncrane.abc import Place
 from asyncrane.engine.journal import Journal
 from asyncrane.engine.messages import Probe, Probed, WriteManifest
-from asyncrane.errors import AsyncraneError, Failure
+from asyncrane.errors import AsyncraneError, Failure, JournalError
+from asyncrane.mirror.prune import Deleted
+from asyncrane.mirror.wishes import place_of
 from asyncrane.oci.digest import Digest
-from asyncrane.oci.reference import Repository
+from asyncrane.oci.reference import Reference, Repository
 from asyncrane.session import Session
 from asyncrane.stores.remote import Remote
 
@@ -23,11 +25,11 @@ Fate: TypeAlias = Literal["restored", "deleted", "kept", "moved-since", "failed"
 
 
 class Move(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A tag that a run wrote: what it named before (``None``: nothing) and what the run made it name."""
+    """A tag that a run wrote, or pruned: what the run made it name, and what it named before (``None``: nothing)."""
 
     place: Place
     tag: str
-    after: Digest
+    after: Digest | None
     before: Digest | None = None
 
     def __str__(self) -> str:
@@ -45,8 +47,14 @@ class Restored(msgspec.Struct, frozen=True, omit_defaults=True):
     failure: Failure | None = None
 
 
+class _Summary(msgspec.Struct, frozen=True):
+    """The part of a run's report that is looked at here."""
+
+    deleted: tuple[Deleted, ...] = ()
+
+
 def moves(journal: Journal, run: int) -> Iterator[Move]:
-    """The tags that a run wrote, or was about to write when it died, other than as they were.
+    """The tags that a run wrote, or was about to write when it died, other than as they were, and those it pruned.
 
     :raises JournalError: when there is no such run
     """
@@ -70,10 +78,22 @@ def moves(journal: Journal, run: int) -> Iterator[Move]:
         was = before.get((place, tag))
         if was != digest:
             yield Move(place, tag, digest, was)
+    for gone in _pruned(journal, run):
+        name = Reference.parse(gone.destination)
+        if gone.failure is None and name.tag is not None:
+            yield Move(place_of(name.repository), name.tag, None, Digest.parse(gone.digest))
+
+
+def _pruned(journal: Journal, run: int) -> tuple[Deleted, ...]:
+    try:
+        return msgspec.json.decode(journal.run(run).summary or "{}", type=_Summary).deleted
+    except msgspec.DecodeError as exc:
+        raise JournalError(f"run {run}: its report cannot be read: {exc}") from exc
 
 
 async def rollback(session: Session, journal: Journal, run: int, *, delete_created: bool = False) -> list[Restored]:
-    """Put back every tag that ``run`` moved. Tags that did not exist before stay, unless ``delete_created``.
+    """Put back every tag that ``run`` moved or pruned. Tags that did not exist before stay, unless ``delete_created``;
+    a pruned one comes back where the registry still has what it named.
 
     :raises JournalError: when there is no such run
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
@@ -24,6 +24,9 @@ UNTIL_WINDOW = 64
 TRIAL = 16
 """Jobs that are open at a time between registries that have let none through yet."""
 
+KNOWN = 128
+"""The same where these registries have at least listed something."""
+
 _AT_ONCE = frozenset({"CredentialError", "JournalError"})
 _REFUSALS = 3
 """Images that a registry refuses with 401, and none that it lets through, before that is taken for an answer."""
@@ -38,9 +41,10 @@ class Engine(Protocol):
 
 
 class Running:
-    """``jobs``, carried out. ``on_outcome`` hears of each; ``until`` is the time (as of :func:`time.time`) after which
-    none is begun. What no other image could do either stops the images that are left: a dead journal all of them, dead
-    credentials those of the same registries (I1).
+    """``jobs``, carried out. ``on_outcome`` hears of each; ``knows`` says whether a source and destinations have
+    answered something before; ``until`` is the time (as of :func:`time.time`) after which none is begun, ``at_once``
+    how many requests there may be. What no other image could do either stops the images that are left: a dead journal
+    all of them, dead credentials those of the same registries (I1).
     """
 
     def __init__(
@@ -50,14 +54,18 @@ class Running:
         *,
         on_outcome: Callable[[Job, Outcome], None] | None = None,
         until: float | None = None,
+        at_once: int | None = None,
         keep: bool = True,
+        knows: Callable[[str, Sequence[str]], bool] | None = None,
     ) -> None:
         self._engine = engine
-        self._jobs = jobs
+        self._coming = deque(jobs)
+        self._held: dict[tuple[str, ...], deque[Job]] = {}
         self._on_outcome = on_outcome
         self._until = until
-        self._window = WINDOW if until is None else UNTIL_WINDOW
+        self._window = WINDOW if until is None else min(UNTIL_WINDOW, at_once or UNTIL_WINDOW)
         self._keep = keep
+        self._knows = knows
         self._open = 0
         self._trying: Counter[tuple[str, ...]] = Counter()
         self._moved = anyio.Event()
@@ -73,27 +81,52 @@ class Running:
 
     async def run(self) -> None:
         """Until every job has ended, or was not begun for one of the reasons above."""
-        for at, job in enumerate(self._jobs):
-            registries = _registries(job)
-            while self._open >= self._window or self._is_on_trial(registries):
+        begun = 0
+        while (job := self._next()) is not None or self._open:
+            if job is None:
                 await self._wait()
-            if self.fatal is not None or (self._until is not None and time.time() >= self._until):
-                self.left = len(self._jobs) - at
-                break
-            if (failure := self._hopeless.get(registries)) is not None:
-                self._not_tried(job, failure)
                 continue
-            self._open += 1
-            self._trying[registries] += 1
-            self._engine.add(job, partial(self._done, job))
-            if at % 64 == 63:
+            self._begin(job)
+            begun += 1
+            if begun % 64 == 0:
                 await anyio.lowlevel.checkpoint()
-        while self._open:
-            await self._wait()
+        self.left = len(self._coming) + sum(len(jobs) for jobs in self._held.values())
+
+    def _next(self) -> Job | None:
+        """The next that may begin now: the first of all but those whose registries are on trial."""
+        if self._open >= self._window or self._is_over():
+            return None
+        for registries, jobs in self._held.items():
+            if not self._is_on_trial(registries):
+                job = jobs.popleft()
+                if not jobs:
+                    del self._held[registries]
+                return job
+        while self._coming:
+            job = self._coming.popleft()
+            if not self._is_on_trial(registries := _registries(job)):
+                return job
+            self._held.setdefault(registries, deque()).append(job)
+        return None
+
+    def _is_over(self) -> bool:
+        return self.fatal is not None or (self._until is not None and time.time() >= self._until)
+
+    def _begin(self, job: Job) -> None:
+        registries = _registries(job)
+        if (failure := self._hopeless.get(registries)) is not None:
+            self._not_tried(job, failure)
+            return
+        self._open += 1
+        self._trying[registries] += 1
+        self._engine.add(job, partial(self._done, job))
 
     def _is_on_trial(self, registries: tuple[str, ...]) -> bool:
         """Whether nobody knows yet if these registries let us in, and enough ask already."""
-        return registries not in self._accepted and self._trying[registries] >= TRIAL
+        if registries in self._accepted or self._trying[registries] < TRIAL:
+            return False
+        known = self._knows is not None and self._knows(registries[0], registries[1:])
+        return not known or self._trying[registries] >= KNOWN
 
     async def _wait(self) -> None:
         self._moved = anyio.Event()

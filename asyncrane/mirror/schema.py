@@ -120,7 +120,7 @@ def _credentials() -> Schema:
     )
     ways = ("password_env", "password_file", "password")
     schema["oneOf"] = [
-        *({"required": ["username", way]} for way in ways),
+        *({"required": ["username", way], "properties": {"helper": False}} for way in ways),
         {"required": ["helper"], "properties": {"username": False}},
     ]
     return schema

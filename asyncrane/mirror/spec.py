@@ -140,11 +140,12 @@ class Rule(msgspec.Struct, frozen=True):
 
 
 class MirrorSpec(msgspec.Struct, frozen=True):
-    """A mirror file. ``warnings`` are for people: what was accepted and should be changed."""
+    """A mirror file: its name is ``file``. ``warnings`` are for people: what was accepted and should be changed."""
 
     rules: tuple[Rule, ...] = ()
     registries: Mapping[str, RegistryOptions] = MappingProxyType({})
     warnings: tuple[str, ...] = ()
+    file: str = ""
 
 
 @lru_cache(maxsize=1024)

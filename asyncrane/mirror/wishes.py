@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 
 import anyio
 import msgspec
+from anyio.abc import TaskGroup
 
 from asyncrane.abc import Place, Site
 from asyncrane.engine.job import Job, Overwrite, Target
 from asyncrane.errors import AsyncraneError, Failure, InvalidMirrorSpec
 from asyncrane.mirror import ages, catalog
+from asyncrane.mirror.lists import LISTINGS, Lists
+from asyncrane.mirror.rename import Template
 from asyncrane.mirror.select import choose, needs_created
-from asyncrane.mirror.spec import MirrorSpec, Rule
+from asyncrane.mirror.spec import MirrorSpec, Rule, TagRule
 from asyncrane.oci.digest import Digest
 from asyncrane.oci.platform import Platform
 from asyncrane.oci.reference import Reference, Repository
 from asyncrane.session import Session
-
-LISTINGS = 16
-"""Repositories that are listed at the same time."""
 
 
 class Unreadable(msgspec.Struct, frozen=True):
@@ -85,17 +86,19 @@ class Gathered(msgspec.Struct):
     listings: dict[Repository, tuple[str, ...]] = {}
 
 
-async def gather(session: Session, spec: MirrorSpec) -> Gathered:
-    """List what the rules name and select from it; only reads.
+async def gather(session: Session, spec: MirrorSpec, lists: Lists | None = None) -> Gathered:
+    """List what the rules name and select from it; only reads. With ``lists`` those of the destinations are made at the
+    same time.
 
     :raises InvalidMirrorSpec: when two rules give one destination tag different images (H2)
     """
-    found, error = Gathered(), None
+    found, error = Gathered(rules=tuple(spec.rules)), None
     async with anyio.create_task_group() as tasks:
         for registry in {template.registry for rule in spec.rules for template in rule.to} - {"{registry}"}:
             tasks.start_soon(_greet, session, registry)
         try:
-            found = await _gather(session, spec)
+            await _Gathering(session, found, lists).run()
+            found.wishes = await _without_collisions(session, found.wishes, spec.file)
         except AsyncraneError as exc:
             error = exc  # raised below: in here it would become a group
         tasks.cancel_scope.cancel()
@@ -110,103 +113,89 @@ async def _greet(session: Session, registry: str) -> None:
         await session.origin(registry, writing=True).base()
 
 
-async def _gather(session: Session, spec: MirrorSpec) -> Gathered:
-    found = Gathered(rules=tuple(spec.rules))
-    limiter = anyio.CapacityLimiter(min(LISTINGS, session.jobs or LISTINGS))
-    rules: list[tuple[Rule, Repository, Mapping[str, str]]] = []
-    for rule in spec.rules:
-        if rule.image is not None:
-            found.wishes.append(_single(rule, rule.image))
-            continue
-        rules += await _repositories(session, rule, found)
-    lists: list[list[Wish]] = [[] for _ in rules]
-    async with anyio.create_task_group() as tasks:
-        for at, (rule, repository, groups) in enumerate(rules):
-            tasks.start_soon(_of_repository, session, rule, repository, groups, found, lists[at], limiter)
-    found.wishes += [wish for wishes in lists for wish in wishes]
-    found.wishes = await _without_collisions(session, found.wishes)
-    return found
+class _Gathering:
+    """Fills ``found``."""
 
+    def __init__(self, session: Session, found: Gathered, lists: Lists | None) -> None:
+        self._session = session
+        self._found = found
+        self._lists = lists
+        self._limiter = anyio.CapacityLimiter(min(LISTINGS, session.jobs or LISTINGS))
 
-async def prepare(session: Session, jobs: Iterable[Job], listings: Mapping[Repository, tuple[str, ...]]) -> None:
-    """Tell the engine what saves it questions: tags of sources whose attachments go along, tags of destinations."""
-    limiter = anyio.CapacityLimiter(min(LISTINGS, session.jobs or LISTINGS))
-    jobs = list(jobs)
-    async with anyio.create_task_group() as tasks:
-        for source in dict.fromkeys(job.source for job in jobs if job.referrers):
-            tags = listings.get(Repository(source.site.name, source.repository))
-            if tags is not None:
-                session.source_listed(source, tags)
-            else:
-                tasks.start_soon(_look_at_source, session, source, limiter)
-        for destination in dict.fromkeys(target.place for job in jobs for target in job.targets if target.tag):
-            tasks.start_soon(_look_at_destination, session, destination, limiter)
+    async def run(self) -> None:
+        """What all rules mean, in their order."""
+        singles: list[Wish] = []
+        lists: list[list[Wish]] = []
+        async with anyio.create_task_group() as tasks:
+            for rule in self._found.rules:
+                if rule.image is not None:
+                    singles.append(_single(rule, rule.image))
+                    self._look_ahead(tasks, singles[-1].targets)
+                    continue
+                for repository, groups in await self._repositories(rule):
+                    lists.append([])
+                    tasks.start_soon(self._of_repository, tasks, rule, repository, groups, lists[-1])
+        self._found.wishes = singles + [wish for wishes in lists for wish in wishes]
 
-
-async def _look_at_source(session: Session, source: Place, limiter: anyio.CapacityLimiter) -> None:
-    """Without a list cosign's tags are asked for one by one."""
-    repository = Repository(source.site.name, source.repository)
-    async with limiter:
+    async def _repositories(self, rule: Rule) -> list[tuple[Repository, Mapping[str, str]]]:
+        source = rule.source
+        if source is None:
+            return []
         try:
-            tags = await catalog.tags(session, repository)
-        except AsyncraneError:
-            return
-    session.source_listed(source, tags)
-
-
-async def _look_at_destination(session: Session, destination: Place, limiter: anyio.CapacityLimiter) -> None:
-    """Without a list each tag is asked for."""
-    remote = session.remote(Repository(destination.site.name, destination.repository), writing=True)
-    async with limiter:
-        try:
-            page = await remote.tags_page(writing=True)
-        except AsyncraneError:
-            return
-    tags, complete = page if page is not None else (None, True)
-    session.listed(destination, tags, complete=complete)
-
-
-async def _repositories(
-    session: Session, rule: Rule, found: Gathered
-) -> list[tuple[Rule, Repository, Mapping[str, str]]]:
-    source = rule.source
-    if source is None:
-        return []
-    try:
-        listing = await catalog.repositories(session, source)
-    except AsyncraneError as exc:
-        found.unreadable.append(Unreadable(str(source), Failure.of(exc)))
-        return []
-    found.unreadable += [Unreadable(problem.repository, problem.failure) for problem in listing.problems]
-    return [(rule, Repository(source.registry, name), source.match(name) or {}) for name in listing.names]
-
-
-async def _of_repository(
-    session: Session,
-    rule: Rule,
-    repository: Repository,
-    groups: Mapping[str, str],
-    found: Gathered,
-    wishes: list[Wish],
-    limiter: anyio.CapacityLimiter,
-) -> None:
-    async with limiter:
-        try:
-            tags = found.listings.get(repository)
-            if tags is None:
-                tags = found.listings[repository] = await catalog.tags(session, repository)
-            created = await ages.created(session, repository, tags, rule.tags) if needs_created(rule.tags) else None
+            listing = await catalog.repositories(self._session, source)
         except AsyncraneError as exc:
-            found.unreadable.append(Unreadable(str(repository), Failure.of(exc)))
+            self._unreadable(source, exc)
+            return []
+        self._found.unreadable += [Unreadable(problem.repository, problem.failure) for problem in listing.problems]
+        return [(Repository(source.registry, name), source.match(name) or {}) for name in listing.names]
+
+    async def _of_repository(
+        self, tasks: TaskGroup, rule: Rule, repository: Repository, groups: Mapping[str, str], wishes: list[Wish]
+    ) -> None:
+        if rule.tags == TagRule():
+            self._look_ahead(tasks, _fixed(rule, repository, groups))
+        async with self._limiter:
+            try:
+                tags, created = await self._tags(rule, repository)
+            except AsyncraneError as exc:
+                self._unreadable(repository, exc)
+                return
+        chosen = choose(tags, rule.tags, created=created)
+        try:
+            wanted = [(tag, tuple(_targets(rule, repository, tag, None, groups))) for tag in chosen]
+        except InvalidMirrorSpec as exc:  # a name that is too long, of this repository only
+            self._unreadable(repository, exc)
             return
-    chosen = choose(tags, rule.tags, created=created)
-    try:
-        wanted = [(tag, tuple(_targets(rule, repository, tag, None, groups))) for tag in chosen]
-    except InvalidMirrorSpec as exc:  # a name that is too long, of this repository only
-        found.unreadable.append(Unreadable(str(repository), Failure.of(exc)))
-        return
-    found.selections.append(Selection(rule, repository, groups, frozenset(chosen)))
-    wishes += [_wish(rule, repository, targets, tag, None) for tag, targets in wanted]
+        self._look_ahead(tasks, (target for _, targets in wanted for target in targets))
+        self._found.selections.append(Selection(rule, repository, groups, frozenset(chosen)))
+        wishes += [_wish(rule, repository, targets, tag, None) for tag, targets in wanted]
+
+    async def _tags(self, rule: Rule, repository: Repository) -> tuple[tuple[str, ...], Mapping[str, datetime] | None]:
+        """All tags of a repository, and when what they name was made if the rule needs that."""
+        tags = self._found.listings.get(repository)
+        if tags is None:
+            tags = self._found.listings[repository] = await catalog.tags(self._session, repository)
+            if self._lists is not None:
+                self._lists.answered(repository.registry)
+        if not needs_created(rule.tags):
+            return tags, None
+        return tags, await ages.created(self._session, repository, tags, rule.tags)
+
+    def _look_ahead(self, tasks: TaskGroup, targets: Iterable[Target]) -> None:
+        if self._lists is not None:
+            for place in dict.fromkeys(target.place for target in targets if target.tag):
+                tasks.start_soon(self._lists.destination, place)
+
+    def _unreadable(self, what: object, error: AsyncraneError) -> None:
+        self._found.unreadable.append(Unreadable(str(what), Failure.of(error)))
+
+
+def _fixed(rule: Rule, source: Repository, groups: Mapping[str, str]) -> Iterator[Target]:
+    """What a rule writes to whatever the tags are: all of them are wanted, so that these are nearly sure to be."""
+    for template in rule.to:
+        if not {"tag", "digest"} & set(template.names):
+            with contextlib.suppress(InvalidMirrorSpec):  # its images say so
+                yield _target(template, source, "any", None, groups)
 
 
 def _single(rule: Rule, image: Reference) -> Wish:
@@ -232,13 +221,19 @@ def _targets(
     rule: Rule, source: Repository, tag: str | None, digest: Digest | None, groups: Mapping[str, str]
 ) -> Iterator[Target]:
     for template in rule.to:
-        repository, name = template.expand(
-            registry=source.registry, path=source.path, tag=tag, digest=digest, groups=groups
-        )
-        yield Target(place_of(repository), name)
+        yield _target(template, source, tag, digest, groups)
 
 
-async def _without_collisions(session: Session, wishes: list[Wish]) -> list[Wish]:
+def _target(
+    template: Template, source: Repository, tag: str | None, digest: Digest | None, groups: Mapping[str, str]
+) -> Target:
+    repository, name = template.expand(
+        registry=source.registry, path=source.path, tag=tag, digest=digest, groups=groups
+    )
+    return Target(place_of(repository), name)
+
+
+async def _without_collisions(session: Session, wishes: list[Wish], file: str) -> list[Wish]:
     """Every destination tag once; two images for one tag are an error, unless they turn out to be the same."""
     first: dict[tuple[Place, str], Wish] = {}
     kept: list[Wish] = []
@@ -252,17 +247,17 @@ async def _without_collisions(session: Session, wishes: list[Wish]) -> list[Wish
             if before is wish:
                 targets.append(target)
             elif before.identity != wish.identity:
-                await _same(session, target, before, wish)
+                await _same(session, target, before, wish, file)
         if targets:
             kept.append(msgspec.structs.replace(wish, targets=tuple(targets)))
     return kept
 
 
-async def _same(session: Session, target: Target, one: Wish, other: Wish) -> None:
+async def _same(session: Session, target: Target, one: Wish, other: Wish, file: str) -> None:
     digests = [wish.digest or (await _resolve(session, wish)) for wish in (one, other)]
     if digests[0] != digests[1] or one.platforms != other.platforms:
         raise InvalidMirrorSpec(
-            f"{target} is to be two images: {one} ({digests[0]!s}, rule of line {one.line}) "
+            f"{file}:{other.line}: {target} is to be two images: {one} ({digests[0]!s}, rule of line {one.line}) "
             f"and {other} ({digests[1]!s}, rule of line {other.line})"
         )
 

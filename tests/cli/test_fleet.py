@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -11,7 +13,7 @@ from asyncrane.engine.outcome import Statistics
 from asyncrane.engine.planning import SiteCosts
 from asyncrane.errors import Failure
 from asyncrane.mirror.apply import Lost, MirrorReport
-from asyncrane.mirror.plan import MirrorPlan, PlannedImage, PlannedTarget
+from asyncrane.mirror.plan import Action, MirrorPlan, PlannedImage, PlannedTarget
 from asyncrane.mirror.wishes import Unreadable
 
 SOURCE, HOST = "a.example.com/app", "[fe80::1]:5000"
@@ -29,17 +31,59 @@ def plan(*targets: PlannedTarget) -> MirrorPlan:
     return MirrorPlan(1, "", "", "", (image,) if targets else (), {HOST: costs}, bytes_read=5_000_000, seconds=61)
 
 
+def cells(text: str) -> list[list[str]]:
+    """The words of each line that have at least two spaces between them."""
+    return [re.split(" {2,}", line.strip()) for line in text.splitlines()]
+
+
 def test_a_plan_says_what_will_happen_where(capsys: pytest.CaptureFixture[str]) -> None:
     show_plan(plan(PlannedTarget(f"{HOST}/app:v1", "new"), PlannedTarget(f"{HOST}/b:v1", "equal")), Path("[red]p.json"))
     said = capsys.readouterr()
     assert said.err == ""
-    rows = [line.strip("│").split("│") for line in said.out.splitlines() if HOST in line]
-    assert [[cell.strip() for cell in row] for row in rows] == [
-        [HOST, "1", "1"],
-        [HOST, "0 B", "5.0 MB", "3", "7.0 kB", "0 B", "2", "2 PUT manifests"],
+    rows = cells(said.out)
+    assert [row for row in rows if row[0] in (HOST, "PUT manifests", "destination")] == [
+        [HOST, "all", "2"],
+        ["PUT manifests", "2"],
+        ["destination", "new", "changed", "equal", "conflict"],
+        [HOST, "1", "0", "1", "0"],
+        [HOST, "3", "0 B", "5.0 MB", "7.0 kB", "0 B"],
     ]
     assert "5.0 MB to read, 0 B to write · about 1:01" in said.out
     assert "'asyncrane mirror apply [red]p.json'" in said.out, "a name is never taken for a style"
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120])
+def test_a_plan_splits_no_number_and_no_heading(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], columns: int
+) -> None:
+    """On 80 columns nothing is wider than they are; names that do not fit go on in the next line."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    hosts = ("backup-registry.eu-central-1.example.com:5000", "registry.example.com:5000")
+    actions = get_args(Action)
+    images = tuple(
+        PlannedImage(f"{SOURCE}:v{n}", f"sha256:{'0' * 64}", tuple(PlannedTarget(f"{h}/app:v{n}", a) for h in hosts))
+        for n, a in enumerate((*actions, "new"))
+    )
+    kinds = {"GET blobs": 123_456, "HEAD manifests": 1_234_567}
+    cost = SiteCosts(123_456, 999_900_000_000, 888_800_000_000, 777_700_000_000, 666_600_000_000, kinds)
+    show_plan(MirrorPlan(1, "", "", "", images, dict.fromkeys(hosts, cost)), None)
+    shown = capsys.readouterr().out.partition("conflict: ")[0]
+    rows = cells(shown)
+    for heading in (
+        ["registry", "kind", "requests"],
+        ["destination", *actions],
+        ["registry", "unique blobs", "read", "write", "mount", "there"],
+    ):
+        assert heading in rows
+    for numbers in (
+        ["all", "1358023"],
+        ["2", *("1" for _ in actions[1:])],
+        ["123456", "999.9 GB", "888.8 GB", "777.7 GB", "666.6 GB"],
+    ):
+        assert [row[0][:14] for row in rows if row[1:] == numbers] == [host[:14] for host in hosts]
+    assert [row for row in rows if row[0] in kinds] == [[kind, str(n)] for kind, n in kinds.items()] * 2
+    assert [hosts[1], "123456", "999.9 GB", "888.8 GB", "777.7 GB", "666.6 GB"] in rows, "an ordinary name fits"
+    assert max(map(len, shown.splitlines())) <= max(columns, 80)
 
 
 def test_a_plan_names_a_few_conflicts_and_counts_the_rest(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -19,7 +20,7 @@ from asyncrane.engine.messages import (
     JobAdded,
     ManifestRead,
 )
-from asyncrane.errors import JournalBusy, JournalError
+from asyncrane.errors import JournalBusy, JournalError, JournalMissing
 from tests.engine.journals import BLOB, HERE, job, record
 from tests.engine.world import image
 
@@ -160,6 +161,90 @@ def test_a_full_disk_is_an_error_that_stays(path: Path) -> None:
         assert sum(1 for _ in journal.jobs(1)) > int(written)
 
 
+# who only reads
+
+
+def beside(path: Path) -> set[str]:
+    """The files of the journal, but for the one that says who writes it."""
+    return {file.name for file in path.parent.iterdir()} - {"journal.db.lock"}
+
+
+@pytest.mark.parametrize("end", ["stay", "die"], ids=["closed", "killed"])
+def test_who_reads_leaves_no_files_behind(path: Path, end: str) -> None:
+    """Nor does the writer's log stay when that has been killed; what it held is in the journal then."""
+    with life(path, 100, end) as process:
+        process.communicate(timeout=10)
+    with Journal.read(path) as one, Journal.read(path) as two:
+        assert sum(1 for _ in one.jobs(1)) == sum(1 for _ in two.jobs(1)) == 100
+    assert beside(path) == {"journal.db"}
+    with Journal.read(path) as again:
+        assert sum(1 for _ in again.jobs(1)) == 100
+
+
+def test_who_reads_does_not_disturb_who_writes(path: Path) -> None:
+    """Not by coming, not by going, not by being there when it goes; and it is not taken for another writer."""
+    with life(path, 10, "stay") as process:
+        with Journal.read(path) as reading:
+            assert reading.run().status == "running"
+        assert beside(path) == {"journal.db", "journal.db-wal", "journal.db-shm"}
+        with pytest.raises(JournalBusy, match=f"process {process.pid}"):
+            Journal.open(path)
+        with Journal.read(path) as staying:
+            process.communicate(timeout=10)
+            assert process.returncode == 0
+            assert sum(1 for _ in staying.jobs(1)) == 10
+            with Journal.open(path) as journal:
+                record(journal, JobAdded(job(1, "v1")))
+            assert staying.run().id == 2
+    assert beside(path) == {"journal.db"}
+
+
+READ = """
+import os, sys
+from asyncrane.engine.journal import Journal
+if os.access(sys.argv[1], os.W_OK):
+    sys.exit("ignores modes")
+with Journal.read(sys.argv[1]) as reading:
+    print(sum(1 for _ in reading.jobs(1)), reading.run().status)
+"""
+
+
+@pytest.mark.parametrize(("end", "status"), [("stay", "running"), ("close", "interrupted")])
+@pytest.mark.parametrize("folder", [0o555, 0o755], ids=["folder read-only", "file read-only"])
+def test_a_journal_that_cannot_be_written_is_read_and_nothing_is_put_beside_it(
+    path: Path, end: str, status: str, folder: int
+) -> None:
+    """Whether somebody else is writing it or not. Root does without its rights here, which no mode holds up."""
+    setpriv = [] if os.geteuid() else [shutil.which("setpriv") or pytest.skip("no setpriv"), "--bounding-set=-all"]
+    with life(path, 10, "stay") as process:
+        if end == "close":
+            process.communicate(timeout=10)
+        before = beside(path)
+        path.chmod(0o444)
+        path.parent.chmod(folder)
+        try:
+            ended = subprocess.run(
+                [*setpriv, sys.executable, "-c", READ, str(path)], capture_output=True, text=True, check=False
+            )
+        finally:
+            path.parent.chmod(0o755)
+            path.chmod(0o600)
+        assert (ended.stdout, ended.stderr) == (f"10 {status}\n", "")
+        assert beside(path) == before
+
+
+def test_a_rollback_journal_that_lies_beside_it_is_left_alone(journal: Journal, path: Path) -> None:
+    """Ours have none; one that somebody has planted may name files for SQLite to delete."""
+    run = record(journal, JobAdded(job(1, "v1")))
+    journal.close()
+    planted = path.parent / "journal.db-journal"
+    planted.write_bytes(b"planted" * 100)
+    with Journal.read(path) as reading:
+        assert sum(1 for _ in reading.jobs(run)) == 1
+    assert planted.read_bytes() == b"planted" * 100
+    assert beside(path) == {"journal.db", "journal.db-journal"}
+
+
 # what cannot be used
 
 
@@ -208,16 +293,18 @@ def cut_short(path: Path) -> None:
 def test_what_is_no_journal_is_said_to_be_none_and_left_alone(path: Path, make: object, why: str) -> None:
     assert callable(make)
     make(path)
+    path.chmod(0o755)
     before = path.read_bytes() if path.is_file() else b""
     for way in (Journal.open, Journal.read):
         with pytest.raises(JournalError, match=why) as told, way(path) as journal:
             list(journal.jobs(1))
         assert str(path) in str(told.value)
     assert (path.read_bytes() if path.is_file() else b"") == before
+    assert path.stat().st_mode & 0o777 == 0o755
 
 
 def test_a_journal_that_is_not_there_is_not_made_by_reading(path: Path) -> None:
-    with pytest.raises(JournalError, match="no journal"):
+    with pytest.raises(JournalMissing, match="no journal"):
         Journal.read(path)
     assert not path.exists()
     with pytest.raises(JournalError, match="No such file"):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from asyncrane import InvalidMirrorSpec, Platform
+from asyncrane import InvalidMirrorSpec, MirrorPlan, Platform
 from asyncrane.oci.digest import Digest
 from asyncrane.server.access import BasicAuth, PlainUsers
 from asyncrane.testing import FaultyRegistry, faults
@@ -166,6 +166,32 @@ async def test_i1_what_could_not_be_listed_is_not_done_when_the_rest_is_tried_ag
     assert len(report.unreadable) == 1
     assert again.unreadable == report.unreadable
     assert (await mirror.apply()).images == {"copied": 1}
+
+
+async def test_i1_what_a_plan_says_cannot_be_done_has_failed_when_it_is_carried_out(mirror: Mirror) -> None:
+    """I1, G6: images that could not be read, and conflicts; nothing of a plan is left out in silence, now or later."""
+    put(mirror.source, "app", image("app", [noise("app", 300)]), "v1", "v2")
+    put(mirror.destination, "kept", image("old", [noise("old", 300)]), "v1")
+    before = tags(mirror.destination)
+    mirror.rules(
+        "{from: A/app, to: [B/app]}",
+        "{image: 'A/gone:v1', to: [B/gone]}",
+        "{image: 'A/app:v1', to: [B/kept], overwrite: never}",
+    )
+    plan = MirrorPlan.decode((await mirror.plan()).encode(), name="plan.json")
+    report = await mirror.apply(plan=plan)
+    assert (report.status, report.images) == ("failed", {"copied": 1, "tagged": 1, "failed": 1, "conflict": 1})
+    told = {lost.destination.partition("/")[2]: lost.line() for lost in report.failures}
+    assert (told["gone:v1"]["outcome"], told["gone:v1"]["class"], told["gone:v1"]["status"]) == (
+        "failed",
+        "NotFound",
+        404,
+    )
+    assert told["gone:v1"]["url"] == f"http://{mirror.source.address}/v2/gone/manifests/v1"
+    assert (told["kept:v1"]["outcome"], told["kept:v1"]["class"]) == ("conflict", "TagExists")
+    assert before.items() <= tags(mirror.destination).items()
+    for again in (await mirror.resume(report.run), await mirror.retry(report.run)):
+        assert (again.status, again.failures) == ("failed", report.failures)
 
 
 async def test_i1_dead_credentials_stop_the_run_at_once(tmp_path: Path) -> None:

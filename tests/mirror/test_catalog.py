@@ -9,10 +9,11 @@ import pytest
 
 from asyncrane.errors import Denied, Failure, NotFound, RegistryError, ServerFault, Unauthorized
 from asyncrane.mirror import catalog
+from asyncrane.mirror.lists import Lists
 from asyncrane.mirror.rename import Template
 from asyncrane.mirror.running import Running
 from asyncrane.mirror.spec import MirrorSpec, Rule, SourcePattern
-from asyncrane.mirror.wishes import gather, prepare
+from asyncrane.mirror.wishes import gather
 from asyncrane.oci.reference import Repository
 from asyncrane.registry.tree import AT_ONCE
 from asyncrane.server import Call, Handler, Reply
@@ -59,7 +60,7 @@ async def test_a_whole_registry_is_mirrored_but_for_what_cannot_be_read(destinat
         async with Session(retries=1) as session:
             gathered = await gather(session, MirrorSpec(rules=(rule,)))
             jobs = [wish.job(session.next_id()) for wish in gathered.wishes]
-            await prepare(session, jobs, gathered.listings)
+            await Lists(session).tell(jobs, gathered.listings)
             running = Running(session, jobs)
             await running.run()
         assert len(source.requests(kind="catalog")) == 3

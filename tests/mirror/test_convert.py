@@ -481,7 +481,63 @@ def test_an_expression_that_python_does_not_know_is_named(tmp_path: Path, regex:
     ],
 )
 def test_a_constraint_of_go_holds_for_the_same_versions(constraint: str, inside: str, outside: str) -> None:
-    """Masterminds' semver, of skopeo and regclient."""
+    """Masterminds' semver, of skopeo."""
     wanted = Range.parse(patterns.version_range(constraint))
     versions = [parse_version(inside), parse_version(outside)]
     assert [version is not None and version in wanted for version in versions] == [True, False]
+
+
+RELEASES = ["0.0.2", "0.9.0", "1", "1.2", "1.2.0-rc.1", "v1.2.1", "1.9-alpine", "2.0.0-rc.1", "2", "2.1.0", "3-rc.1"]
+
+
+@pytest.mark.parametrize(
+    ("constraint", "tags"),
+    [
+        (">=1.2 <2", ["1.2", "v1.2.1", "1.9-alpine", "2.0.0-rc.1"]),
+        (">1.2 <=2", ["v1.2.1", "1.9-alpine", "2.0.0-rc.1", "2"]),
+        ("^1.2", ["1.2", "v1.2.1", "1.9-alpine", "2.0.0-rc.1"]),
+        ("~1", ["1"]),
+        ("^0.0.2", ["0.0.2"]),
+        ("1.2", ["1.2"]),
+        ("=v2", ["2"]),
+        (">=1.2.0-rc.1 <1.2.1", ["1.2", "1.2.0-rc.1"]),
+        (">2", ["2.1.0", "3-rc.1"]),
+    ],
+)
+def test_a_range_of_regclient_holds_for_the_same_tags(constraint: str, tags: list[str]) -> None:
+    """What ``regsync once`` 0.11.7 copies of these: its versions have rules of their own."""
+    assert choose(RELEASES, TagRule(semver=patterns.regclient_range(constraint))) == tags
+
+
+@pytest.mark.parametrize("constraint", ["1.x", ">=1, <2", "1.2 || 3", "!=1", "1.2.3.4", "*"])
+def test_a_range_that_cannot_be_said_is_named(tmp_path: Path, constraint: str) -> None:
+    step = {"source": "a:1/x", "target": "b:1/x", "type": "repository", "tags": {"semverRange": [constraint]}}
+    other = {"source": "a:1/y", "target": "b:1/y", "type": "repository"}
+    made = convert(tmp_path, json.dumps({"version": 1, "sync": [step, other]}))
+    assert len(loaded(tmp_path, made.text).rules) == 1
+    assert [note for note in made.notes if note.startswith("step 1: left out: ")]
+
+
+def test_no_key_of_a_regsync_file_is_lost_in_silence(tmp_path: Path) -> None:
+    """At the top, and in what selects; x-... is where anchors are kept."""
+    tags = {"allow": ["v.*"], "newest": 3}
+    step = {"source": "a:1", "target": "b:1", "type": "registry", "tags": tags, "repos": {"depth": 2}}
+    sets = {"source": "a:1/y", "target": "b:1/y", "type": "repository", "tagSets": [{"sortBy": "date"}]}
+    made = convert(tmp_path, json.dumps({"sync": [step, sets], "webhooks": {"a": "b"}, "x-anchors": {"a": "b"}}))
+    lost = [note for note in made.notes if "is not known here" in note]
+    assert [note.partition(" is not")[0] for note in lost] == [
+        "'webhooks'",
+        "step 1: tags: 'newest'",
+        "step 1: repos: 'depth'",
+        "step 2: tagSets: 'sortBy'",
+    ]
+
+
+def test_commands_that_a_conversion_names_are_there(tmp_path: Path) -> None:
+    """Who has a token in his file is told how to log in here."""
+    text = f"version: 1\ncreds: [{{registry: a.example.com, token: {SECRET}}}]\nsync:\n"
+    made = convert(tmp_path, f"{text}  - {{source: a.example.com/x, target: b.example.com/x, type: repository}}\n")
+    note = next(note for note in made.notes if "token" in note)
+    words = re.findall(r"'asyncrane ([a-z ]+) a\.example\.com'", note)
+    assert words == ["auth login"]
+    assert SECRET not in note

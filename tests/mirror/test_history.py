@@ -122,3 +122,22 @@ async def test_a_tag_that_cannot_be_put_back_is_reported_and_the_others_are(mirr
     assert (done["copy/team/a:v1"].fate, done["copy/team/b:v1"].fate) == ("failed", "restored")
     assert done["copy/team/a:v1"].failure is not None
     assert done["copy/team/a:v1"].failure.kind == "Denied"
+
+
+@pytest.mark.parametrize("by_tag", [True, False], ids=["deletes-tags", "deletes-digests"])
+async def test_what_a_run_pruned_comes_back_where_it_still_is(mirror: Mirror, by_tag: bool) -> None:
+    """A registry that deletes a tag keeps its manifest; one that knows digests only has nothing left to put back."""
+    gone, kept = image("gone", [noise(1, 100)]), image("kept", [noise(2, 100)])
+    put(mirror.source, "app", kept, "v2")
+    put(mirror.destination, "copy", gone, "v1")
+    mirror.rules("{from: A/app, to: [B/copy], prune: {enabled: true, max: 1}}")
+    if not by_tag:
+        mirror.destination.faults.add(faults.status(405, kind="manifest-delete", path="/v1$"))
+    report = await mirror.apply()
+    assert [deleted.digest for deleted in report.deleted] == [str(gone.digest)]
+    assert tags(mirror.destination) == {"copy:v2": str(kept.digest)}
+    done = {one.destination.partition("/")[2]: one for one in await taken_back(mirror, report.run)}
+    assert done.pop("copy:v2").fate == "kept"
+    assert [one.fate for one in done.values()] == ["restored" if by_tag else "failed"]
+    now = {"copy:v2": str(kept.digest), **({"copy:v1": str(gone.digest)} if by_tag else {})}
+    assert tags(mirror.destination) == now

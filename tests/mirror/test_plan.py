@@ -148,8 +148,10 @@ async def test_h2_two_images_for_one_tag_are_an_error_that_names_both_rules(mirr
     put(mirror.source, "two", image("two", [noise(2, 100)]), "v1")
     put(mirror.source, "three", image("one", [noise(1, 100)]), "v1")
     mirror.rules("{image: 'A/one:v1', to: ['B/x:v1']}", "{image: 'A/two:v1', to: ['B/x:v1']}")
-    with pytest.raises(InvalidMirrorSpec, match=r"x:v1 is to be two images: .*one:v1 .*line 3.*two:v1 .*line 4"):
+    both = r"yaml:4: .*x:v1 is to be two images: .*one:v1 .*line 3.*two:v1 .*line 4"
+    with pytest.raises(InvalidMirrorSpec, match=both) as said:
         await mirror.plan()
+    assert str(said.value).startswith(str(mirror.path))
     with pytest.raises(InvalidMirrorSpec):
         await mirror.apply()
     assert not any(request.kind in WRITES for request in mirror.destination.log)
@@ -173,7 +175,7 @@ async def test_conflicts_and_what_cannot_be_read_are_in_the_plan(mirror: Mirror)
     assert [problem.repository for problem in made.unreadable] == [f"{mirror.source.address}/team/absent"]
     assert made.troubled
     report = await mirror.apply(plan=made)
-    assert report.images == {"copied": 1}
+    assert report.images == {"copied": 1, "conflict": 1, "failed": 1}
     assert report.status == "failed"
 
 

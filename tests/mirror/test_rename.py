@@ -132,9 +132,10 @@ def test_what_can_be_no_image_is_refused_at_once(text: str, why: str) -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
+        ("b:5000/{nam}", r"there is no \{nam\}: did you mean \{name\}\?"),
         (
-            "b:5000/{nam}",
-            r"there is no \{nam\} \(there are \{registry\}, \{path\}, \{name\}, \{tag\}, \{digest\}, \{1\}",
+            "b:5000/{other}",
+            r"there is no \{other\} \(there are \{registry\}, \{path\}, \{name\}, \{tag\}, \{digest\}, \{1\}",
         ),
         ("b:5000/{2}", r"there is no \{2\}"),
         ("b:5000/{}", r"there is no \{\}"),

@@ -57,7 +57,18 @@ ERRORS = [
         "4:7: 'b:5000' names no repository (expected e.g. b:5000/{path})",
     ),
     ("version: 1\nmirrors:\n- from: a:5000/x\n  to: [b:5000/x, b:5000/x]", "4:18: 'b:5000/x' is there twice"),
-    ("version: 1\nmirrors:\n- from: a:5000/x\n  to: [b:5000/x, b:5000/{1}]", "4:18: 'b:5000/{1}': there is no {1}"),
+    (
+        "version: 1\nmirrors:\n- from: a:5000/x\n  to: [b:5000/x, b:5000/{1}]",
+        "4:18: 'b:5000/{1}': there is no {1} (there are {registry}, ",
+    ),
+    (
+        "version: 1\nmirrors:\n- from: a:5000/x\n  to: b:5000/{pathh}",
+        "4:7: 'b:5000/{pathh}': there is no {pathh}: did you mean {path}?",
+    ),
+    (
+        "version: 1\nmirrors:\n- from: {registry: a:5000, regex: '(?P<app>.+)'}\n  to: b:5000/{ap}",
+        "4:7: 'b:5000/{ap}': there is no {ap}: did you mean {app}?",
+    ),
     ("version: 1\nmirrors:\n- from: a:5000/x\n  to: [b:5000/X]", "4:8: 'b:5000/X': not a repository"),
     (
         "version: 1\nmirrors:\n- from: a:5000\n  to: b:5000/x",
@@ -127,6 +138,10 @@ ERRORS = [
     (registry("credentials: {username: x, password_file: no}"), "4:47: there is no file"),
     (registry("credentials: {username: a:b, password_env: CI}"), "4:29: a user name has no colon"),
     (registry("credentials: {helper: x, username: x}"), "4:30: a helper knows the user name"),
+    (
+        registry("credentials: {username: x, password: y, helper: z}"),
+        "4:45: credentials has password already: one of password_env, password_file, password, helper",
+    ),
     (registry("credentials: {helper: ../x}"), "4:27: not a credential helper: '../x'"),
     (registry("tls: {ca: no.pem}"), "4:15: there is no file"),
     (registry("tls: {key: mirror.yaml}"), "4:11: a key without its cert"),

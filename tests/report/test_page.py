@@ -166,6 +166,15 @@ def test_failures_come_first_and_are_grouped() -> None:
     assert f"PUT https://{CLOUD.name}/v2/copy/team/service-0/manifests/v1.0: 403 denied" in said
 
 
+def test_no_name_is_squeezed_into_a_column_of_single_letters() -> None:
+    """On a phone a table is scrolled: whatever has a slash in it has a width below which it does not go."""
+    page = report_page(Fleet(60, seconds=20, broken=3).play(), 1)
+    assert "td.name { min-width: 13em; }" in page
+    assert "td.words { min-width: 22em; }" in page
+    assert page.count('<td class="name">') > 20
+    assert re.findall(r"<td>[^<]*/[^<]*<", page) == []
+
+
 def test_what_no_image_says_is_read_from_the_summary() -> None:
     refused = Failure("Denied", "GET https://x/v2/a/tags/list: 403", 403)
     summary = {

@@ -190,6 +190,22 @@ def test_a_journal_is_its_owners_alone_whatever_the_umask(tmp_path: Path) -> Non
     assert set(modes.values()) == {0o600}
 
 
+def test_a_journal_that_others_could_read_is_its_owners_alone_when_it_is_written_again(tmp_path: Path) -> None:
+    """With what a killed process has left of its log."""
+    path = tmp_path / "journal.db"
+    with no_umask():
+        with Journal.open(path) as journal:
+            journal.begin("apply", spec="x", options="{}")
+            journal.finish("done", summary="{}")
+            left = (tmp_path / "journal.db-wal").read_bytes()
+        (tmp_path / "journal.db-wal").write_bytes(left)
+        for file in (path, tmp_path / "journal.db-wal"):
+            file.chmod(0o664)
+        with Journal.open(path) as journal:
+            assert journal.run().status == "done"
+            assert {mode(file) for file in tmp_path.iterdir()} == {0o600}
+
+
 async def test_a_login_is_kept_under_no_umask(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
     monkeypatch.delenv("REGISTRY_AUTH_FILE", raising=False)

@@ -16,6 +16,12 @@ _GO_ONLY = re.compile(r"\[\[:|\\[pPQCzE]|\(\?[a-zA-Z]*[U-]")
 _SAFE_GLOB = re.compile(r"(?:[A-Za-z0-9_-]|\\[.-]|\.\*)+")
 _SAME = {"=>": ">=", "=<": "<=", "~>": "~"}
 _OPERATOR = re.compile("|".join(_SAME))
+_COMPARATOR = re.compile(
+    r"(>=|<=|>|<|=|\^|~)?v?([0-9]{1,18})(?:\.([0-9]{1,18}))?(?:\.([0-9]{1,18}))?(-[0-9A-Za-z.-]+)?(?:\+\S*)?"
+)
+_WITH_SUFFIXES = ">=0-0"
+"""Every version, and it names a suffix: so pre-releases count."""
+
 _ALL = frozenset({"", ".*", "^.*$", "^", "$", ".+", "^.+$"})
 
 
@@ -66,7 +72,7 @@ def either(allow: Sequence[str], deny: Sequence[str]) -> str:
 
 
 def version_range(*texts: str) -> str:
-    """A range that holds where one of these does (Masterminds' ``semver``, which skopeo and regclient use).
+    """A range that holds where one of these does (Masterminds' ``semver``, which skopeo uses).
 
     :raises Untranslatable: when one is no range
     """
@@ -77,6 +83,45 @@ def version_range(*texts: str) -> str:
     except InvalidInput as exc:
         raise Untranslatable(str(exc)) from exc
     return text
+
+
+def regclient_range(*texts: str) -> str:
+    """The same for regclient, whose own rules are simpler (its ``internal/semver``): what a range leaves out is 0, and
+    pre-releases are versions like others, so that ``<2`` has ``2.0.0-rc.1``.
+
+    :raises Untranslatable: when one is no range
+    """
+    alternatives = []
+    for text in texts:
+        parts = [part for comparator in text.split() for part in _spelt_out(comparator)]
+        if not any("-" in part for part in parts):
+            parts.append(_WITH_SUFFIXES)
+        alternatives.append(" ".join(parts))
+    return version_range(*alternatives)
+
+
+def _spelt_out(comparator: str) -> list[str]:
+    found = _COMPARATOR.fullmatch(comparator)
+    if found is None:
+        raise Untranslatable(f"what is {comparator!r} in a semverRange?")
+    operator, suffix = found[1] or "=", found[5] or ""
+    major, minor, patch = (int(number or 0) for number in found.group(2, 3, 4))
+    version = f"{major}.{minor}.{patch}{suffix}"
+    match operator:
+        case "<":
+            return [f"<{version}"] if suffix else _before(version)
+        case "~":
+            return [f">={version}", *_before(f"{major}.{minor + 1}.0")]
+        case "^":
+            above = f"{major + 1}.0.0" if major else f"0.{minor + 1}.0" if minor else f"0.0.{patch + 1}"
+            return [f">={version}", *_before(above)]
+        case _:
+            return [f"{operator}{version}"]
+
+
+def _before(version: str) -> list[str]:
+    """What is less than a release, its own pre-releases too."""
+    return [f"<={version}", f"!={version}"]
 
 
 def _alternatives(regexes: Sequence[str]) -> str:

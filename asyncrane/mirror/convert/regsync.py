@@ -57,6 +57,12 @@ _WITHOUT = {
     "skipDockerConfig": "docker's configuration is read where a registry has no credentials here",
     "userAgent": "it cannot be chosen",
 }
+_RANGES = (
+    "semverRange: the ranges are written out, as pre-releases (-rc.1, -alpine) count there; four numbers (1.2.3.4), "
+    "leading zeros (2024.05) and dates in one number are versions there, and none here"
+)
+_FILE_KEYS = frozenset({"version", "creds", "defaults", "sync"})
+_TAGS = frozenset({"allow", "deny", "semverRange"})
 _STEP = frozenset({"source", "target", "type", "tags", "tagSets", "repos", "platform", "platforms", *_INHERITED})
 
 
@@ -67,6 +73,9 @@ def recognised(fields: Mapping[str, Any]) -> bool:
 
 def convert(fields: Mapping[str, Any], draft: Draft) -> None:
     """Put into ``draft`` what the file means."""
+    for key in others(fields, _FILE_KEYS):
+        if not key.startswith("x-"):  # by Compose's custom a place for YAML anchors
+            draft.note(f"{key!r} is not known here, and left out")
     for entry in sections(fields.get("creds")):
         _credentials(entry, draft)
     defaults = section(fields.get("defaults"))
@@ -117,7 +126,7 @@ def _login(host: str, entry: Mapping[str, Any], draft: Draft) -> None:
         return
     user, password = string(entry.get("user")), string(entry.get("pass"))
     if string(entry.get("token")):
-        draft.note(f"{host}: the token is not taken over: log in with 'asyncrane login {host}'")
+        draft.note(f"{host}: the token is not taken over: log in with 'asyncrane auth login {host}'")
     if not user:
         return
     if _TEMPLATE.search(user):
@@ -138,6 +147,10 @@ def _certificate(host: str, key: str, setting: str, value: str, draft: Draft) ->
 def _lost(where: str, settings: Mapping[str, Any], draft: Draft) -> None:
     for key in others(settings, _STEP):
         draft.note(f"{where}: {key}: {_WITHOUT.get(key, 'it is not known here, and left out')}")
+    for name in ("tags", "tagSets", "repos"):
+        for chosen in (section(settings.get(name)), *sections(settings.get(name))):
+            for key in others(chosen, _TAGS):
+                draft.note(f"{where}: {name}: {key!r} is not known here, and left out")
 
 
 def _attached(step: Mapping[str, Any]) -> bool:
@@ -219,6 +232,8 @@ class _Step:
         tags = section(self._step.get("tags"))
         if any(tags.values()):
             sets.append(tags)
+        if any(wanted.get("semverRange") for wanted in sets):
+            self._draft.note(_RANGES)
         for wanted in sets or [{}]:
             yield _tag_rule(wanted)
 
@@ -235,7 +250,7 @@ def _tag_rule(wanted: Mapping[str, Any]) -> dict[str, Any]:
         if exclude:
             rule["exclude"] = exclude
     if ranges := strings(wanted.get("semverRange")):
-        rule["semver"] = patterns.version_range(*ranges)
+        rule["semver"] = patterns.regclient_range(*ranges)
     return rule
 
 

@@ -30,7 +30,7 @@ def convert(fields: Mapping[str, Any], draft: Draft, *, destination: str | None)
     :raises InvalidInput: without a ``destination``, which skopeo is given on its command line
     """
     if not destination:
-        raise InvalidInput("a skopeo sync file does not say where to: give the destination, as to skopeo")
+        raise InvalidInput("a skopeo sync file does not say where to, skopeo's command line does: give --to HOST/PATH")
     draft.note(
         "skopeo sync without --all copies the image of one platform; this copies all (see 'platforms'), "
         "and what is attached to images (see 'referrers')"
@@ -50,7 +50,7 @@ def _registry(host: str, value: Mapping[str, Any], draft: Draft) -> None:
     if username := string(credentials.get("username")):
         draft.login(host, username)
     if string(credentials.get("identitytoken")) or string(credentials.get("identity_token")):
-        draft.note(f"{host}: the identity token is not taken over: log in with 'asyncrane login {host}'")
+        draft.note(f"{host}: the identity token is not taken over: log in with 'asyncrane auth login {host}'")
     if boolean(value.get("tls-verify")) is False:
         draft.tls(host, insecure=True)
     if directory := string(value.get("cert-dir")):

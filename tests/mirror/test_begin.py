@@ -1,0 +1,104 @@
+"""What happens before the first image: lists of tags, on both sides at once, and how many images begin after them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import anyio
+import pytest
+
+from asyncrane import Outcome
+from asyncrane.engine.job import Job, Target
+from asyncrane.mirror.running import Running
+from asyncrane.testing import FaultyRegistry, Gate, delay, status
+from tests.cli.conftest import LIMIT
+from tests.engine.world import place
+from tests.mirror.runs import Mirror
+from tests.promises.images import image, noise, put
+
+
+async def until(mirror: Mirror, *gates: tuple[Gate, int]) -> None:
+    """Let a run go on when so many requests stand at each gate."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(mirror.apply)
+        with anyio.fail_after(LIMIT):
+            for gate, count in gates:
+                await gate.reached(count)
+        for gate, _ in gates:
+            gate.release()
+
+
+async def test_destinations_are_listed_beside_the_sources(mirror: Mirror) -> None:
+    put(mirror.source, "app", image("app", [noise("app", 100)]), "v1")
+    gates = Gate(), Gate()
+    for registry, gate in zip((mirror.source, mirror.destination), gates, strict=True):
+        registry.faults.add(delay(gate, kind="tags"))
+    mirror.rules("{from: 'A/*', to: ['B/{path}']}")
+    await until(mirror, *((gate, 1) for gate in gates))
+    assert [len(registry.requests(kind="tags")) for registry in (mirror.source, mirror.destination)] == [1, 1]
+
+
+@pytest.mark.parametrize("to", ["B/copy/{path}", "B/copy/{tag}"])
+async def test_a_destination_that_gets_nothing_is_not_listed(mirror: Mirror, to: str) -> None:
+    """Of a rule that selects, or whose repositories depend on the tag, only what is written to."""
+    for name in ("one", "two"):
+        put(mirror.source, name, image(name, [noise(name, 100)]), f"v-{name}")
+    mirror.rules(f"{{from: 'A/*', to: ['{to}'], tags: {{include: ['v-one']}}}}")
+    assert (await mirror.apply()).images == {"copied": 1}
+    assert len(mirror.destination.requests(kind="tags")) == 1
+
+
+async def test_where_both_sides_have_listed_more_begin(mirror: Mirror) -> None:
+    """More than sixteen, the number for registries that may yet refuse us."""
+    sample = image("app", [noise("app", 100)])
+    put(mirror.source, "app", sample, *(f"v{number}" for number in range(40)))
+    gate = Gate()
+    mirror.source.faults.add(delay(gate, kind="manifest-get"))
+    mirror.rules("{from: 'A/*', to: ['B/{path}']}")
+    await until(mirror, (gate, 24))
+
+
+async def test_registries_on_trial_hold_up_no_others(mirror: Mirror) -> None:
+    """A5, I1: twenty images for a destination that answers nothing come before the one for another."""
+    put(mirror.source, "app", image("app", [noise("app", 100)]), *(f"v{number}" for number in range(20)))
+    silent, done = Gate(), Gate()
+    mirror.destination.faults.add(status(403, kind="tags"), delay(silent, kind="manifest-head"))
+    async with FaultyRegistry() as other:
+        other.faults.add(delay(done, kind="manifest-put"))
+        mirror.rules("{from: A/app, to: [B/app]}", f"{{image: 'A/app:v1', to: ['{other.address}/app']}}")
+        await until(mirror, (silent, 16), (done, 1))
+
+
+class Engine:
+    """Ends the job that has been open for longest whenever it is told to; ``most`` were open at a time."""
+
+    def __init__(self) -> None:
+        self._open: list[tuple[Job, Callable[[Outcome], None]]] = []
+        self.most = 0
+
+    def add(self, job: Job, done: Callable[[Outcome], None]) -> None:
+        self._open.append((job, done))
+        self.most = max(self.most, len(self._open))
+
+    async def run(self) -> None:
+        while True:
+            await anyio.lowlevel.checkpoint()
+            if self._open:
+                job, done = self._open.pop(0)
+                done(Outcome(str(job)))
+
+
+@pytest.mark.parametrize(("at_once", "most"), [(1, 1), (8, 8), (None, 16)])
+async def test_before_a_set_time_no_more_images_begin_than_can_be_worked_on(at_once: int | None, most: int) -> None:
+    """Who works on one at a time does not go on for sixteen images after the time; sixteen are for new registries."""
+    jobs = [Job(n, place("a", "app"), (Target(place("b", "app"), f"v{n}"),), tag=f"v{n}") for n in range(50)]
+    engine = Engine()
+    running = Running(engine, jobs, until=time.time() + 3600, at_once=at_once)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(engine.run)
+        await running.run()
+        tasks.cancel_scope.cancel()
+    assert (running.images, running.left) == (50, 0)
+    assert engine.most >= most
+    assert at_once is None or engine.most == most
