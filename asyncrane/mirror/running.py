@@ -16,7 +16,7 @@ from asyncrane.engine.outcome import Outcome, TargetOutcome
 from asyncrane.errors import Failure
 
 WINDOW = 1024
-"""Jobs that are open at a time: memory stays what it is for a million of them."""
+"""Jobs that are open at a time between the same registries: memory stays what it is for a million of them."""
 
 UNTIL_WINDOW = 64
 """The same where a time is set: what is open by then is finished, so it should not be much."""
@@ -93,18 +93,18 @@ class Running:
         self.left = len(self._coming) + sum(len(jobs) for jobs in self._held.values())
 
     def _next(self) -> Job | None:
-        """The next that may begin now: the first of all but those whose registries are on trial."""
-        if self._open >= self._window or self._is_over():
+        """The next that may begin now: the first of all but those whose registries have enough to do."""
+        if self._is_over():
             return None
         for registries, jobs in self._held.items():
-            if not self._is_on_trial(registries):
+            if not self._is_busy(registries):
                 job = jobs.popleft()
                 if not jobs:
                     del self._held[registries]
                 return job
         while self._coming:
             job = self._coming.popleft()
-            if not self._is_on_trial(registries := _registries(job)):
+            if not self._is_busy(registries := _registries(job)):
                 return job
             self._held.setdefault(registries, deque()).append(job)
         return None
@@ -121,12 +121,13 @@ class Running:
         self._trying[registries] += 1
         self._engine.add(job, partial(self._done, job))
 
-    def _is_on_trial(self, registries: tuple[str, ...]) -> bool:
-        """Whether nobody knows yet if these registries let us in, and enough ask already."""
-        if registries in self._accepted or self._trying[registries] < TRIAL:
-            return False
+    def _is_busy(self, registries: tuple[str, ...]) -> bool:
+        """Whether enough is open between these registries, or is asked before it is known that they let us in."""
+        trying = self._trying[registries]
+        if registries in self._accepted or trying < TRIAL:
+            return trying >= self._window
         known = self._knows is not None and self._knows(registries[0], registries[1:])
-        return not known or self._trying[registries] >= KNOWN
+        return not known or trying >= min(KNOWN, self._window)
 
     async def _wait(self) -> None:
         self._moved = anyio.Event()

@@ -10,6 +10,7 @@ import pytest
 
 from asyncrane import Outcome
 from asyncrane.engine.job import Job, Target
+from asyncrane.mirror import running
 from asyncrane.mirror.running import Running
 from asyncrane.testing import FaultyRegistry, Gate, delay, status
 from tests.cli.conftest import LIMIT
@@ -59,15 +60,22 @@ async def test_where_both_sides_have_listed_more_begin(mirror: Mirror) -> None:
     await until(mirror, (gate, 24))
 
 
-async def test_registries_on_trial_hold_up_no_others(mirror: Mirror) -> None:
-    """A5, I1: twenty images for a destination that answers nothing come before the one for another."""
+@pytest.mark.parametrize("listed", [True, False], ids=["as many as are open at a time", "as many as are tried"])
+async def test_registries_that_are_busy_hold_up_no_others(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch, *, listed: bool
+) -> None:
+    """A5, B2, I1: twenty images for a destination that answers nothing come before the one for another."""
+    monkeypatch.setattr(running, "WINDOW", 18)
     put(mirror.source, "app", image("app", [noise("app", 100)]), *(f"v{number}" for number in range(20)))
+    put(mirror.source, "last", image("last", [noise("last", 100)]), "v1")
     silent, done = Gate(), Gate()
-    mirror.destination.faults.add(status(403, kind="tags"), delay(silent, kind="manifest-head"))
+    mirror.destination.faults.add(delay(silent, kind=("manifest-head", "mount", "upload-post")))
+    if not listed:
+        mirror.destination.faults.add(status(403, kind="tags"))
     async with FaultyRegistry() as other:
         other.faults.add(delay(done, kind="manifest-put"))
-        mirror.rules("{from: A/app, to: [B/app]}", f"{{image: 'A/app:v1', to: ['{other.address}/app']}}")
-        await until(mirror, (silent, 16), (done, 1))
+        mirror.rules("{from: A/app, to: [B/app]}", f"{{from: A/last, to: ['{other.address}/last']}}")
+        await until(mirror, (silent, 1), (done, 1))
 
 
 class Engine:
@@ -94,11 +102,11 @@ async def test_before_a_set_time_no_more_images_begin_than_can_be_worked_on(at_o
     """Who works on one at a time does not go on for sixteen images after the time; sixteen are for new registries."""
     jobs = [Job(n, place("a", "app"), (Target(place("b", "app"), f"v{n}"),), tag=f"v{n}") for n in range(50)]
     engine = Engine()
-    running = Running(engine, jobs, until=time.time() + 3600, at_once=at_once)
+    fleet = Running(engine, jobs, until=time.time() + 3600, at_once=at_once)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(engine.run)
-        await running.run()
+        await fleet.run()
         tasks.cancel_scope.cancel()
-    assert (running.images, running.left) == (50, 0)
+    assert (fleet.images, fleet.left) == (50, 0)
     assert engine.most >= most
     assert at_once is None or engine.most == most
