@@ -1,10 +1,11 @@
-"""What the tests compare with and nobody here wrote: programs on PATH, and registries that somebody else runs."""
+"""What the tests compare with and nobody here wrote: programs on PATH or built, and registries somebody else runs."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,28 @@ def require(program: str, *, package: str = "", environ: Mapping[str, str] = os.
     if package and environ.get("CI", "").lower() in ("true", "1"):
         pytest.fail(f"{reason}, and this is CI", pytrace=False)
     pytest.skip(reason)
+
+
+def built(folder: str, program: str, *commands: Sequence[str], sources: Mapping[str, str] | None = None) -> Path:
+    """A Go program, built once into ``folder`` of the user's cache directory; where it cannot be, the test is skipped.
+
+    ``sources`` are put there first; ``commands`` are go's, run in it, and ``go install`` installs to it.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asyncrane" / folder
+    if (cache / program).exists():
+        return cache / program
+    go = shutil.which("go")
+    if go is None:
+        pytest.skip("go is not installed")
+    cache.mkdir(parents=True, exist_ok=True)
+    for name, content in (sources or {}).items():
+        (cache / name).write_text(content)
+    environ = {**os.environ, "GOBIN": str(cache)}
+    for command in commands:
+        ended = subprocess.run([go, *command], cwd=cache, env=environ, capture_output=True, text=True, check=False)
+        if ended.returncode:
+            pytest.skip(f"{program} cannot be built here: {ended.stderr.strip()[-200:]}")
+    return cache / program
 
 
 def given_registries(environ: Mapping[str, str] = os.environ) -> tuple[str, str] | None:

@@ -19,8 +19,12 @@ _SHORT_DIGEST = 12
 _SIZE = len("999.9 MB")
 _RATE = len("↓ 999.9 MB/s")
 _BAR, _NARROW_BAR = 20, 8
-_NARROW = 70
-"""Columns of a terminal below which less is said."""
+_NARROW, _WIDE = 70, 100
+"""Columns of a terminal below which less is said, and from which more is."""
+_HOST = 20
+"""Letters of a registry's name that should be left to read, before numbers are said in fewer words."""
+_WORDS = 3
+"""How many words the numbers of a registry may be said in: all of 3, down to none."""
 
 
 def plain_console(*, stderr: bool = False) -> Console:
@@ -76,6 +80,10 @@ class Bars:
     def _narrow(self) -> bool:
         return self._console.width < _NARROW
 
+    @property
+    def _wide(self) -> bool:
+        return self._console.width >= _WIDE
+
     def _counts(self, statistics: asyncrane.Statistics) -> RenderableType:
         counts = f"{images(statistics)} · {blobs(statistics)} · {duration(self._meter.elapsed)}"
         parked = () if statistics.registries else statistics.parked.items()
@@ -110,34 +118,34 @@ class Bars:
         return overall
 
     def _registries(self, statistics: asyncrane.Statistics, *, room: int) -> Table:
-        """A line for each registry: what it gives, what it gets, how many requests at once, and whether it waits."""
-        table = Table.grid(padding=(0, 1 if self._narrow else 2), expand=self._narrow)
-        table.add_column(no_wrap=True, overflow="ellipsis", ratio=1 if self._narrow else None)
-        for _ in range(2 if self._narrow else 4):
-            table.add_column(justify="right", no_wrap=True, style="dim", width=_RATE if self._narrow else None)
-        table.add_column(no_wrap=True, overflow="ellipsis")
+        """A line for each registry: what it gives, what it gets, how many requests at once, and whether it waits. Names
+        take what the numbers leave, and numbers keep their places while they change.
+        """
         busiest = sorted(statistics.registries, key=lambda host: -sum(statistics.registries[host].requests.values()))
         shown = set(busiest[:room])
+        rates: dict[str, tuple[str, str]] = {}
         for host, seen in statistics.registries.items():
             down, up = self._speeds.setdefault(host, (Speed(), Speed()))
-            rates = (f"↓ {rate(down.take(seen.received))}", f"↑ {rate(up.take(seen.sent))}")
-            if host not in shown:
-                continue
-            waits = (f"waits {duration(seen.parked)}" if seen.parked else "", "yellow")
-            if self._narrow:
-                table.add_row(host, *rates, Text.assemble(waits))
-                continue
-            table.add_row(
-                host,
-                *rates,
-                f"{seen.busy}/{seen.limit} at once" if seen.limit else "",
-                f"{sum(seen.requests.values())} requests",
-                Text.assemble((f"{seen.retries} repeated  " if seen.retries else "", "yellow"), waits),
-            )
+            rates[host] = f"↓ {rate(down.take(seen.received))}", f"↑ {rate(up.take(seen.sent))}"
+        hosts = [host for host in statistics.registries if host in shown]
+        longest = max(map(len, hosts), default=0)
+        for words in range(_WORDS, -1, -1):
+            rows = [_cells(statistics.registries[host], rates[host], words) for host in hosts]
+            widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+            gap = 2 if words == _WORDS else 1
+            left = self._console.width - sum(widths) - gap * len(widths)
+            if left >= min(longest, _HOST):
+                break
+        table = Table.grid(padding=(0, gap))
+        table.add_column(no_wrap=True, overflow="ellipsis", width=max(1, min(longest, left)))
+        for width in widths:
+            table.add_column(no_wrap=True, overflow="ellipsis", width=width)
+        for host, cells in zip(hosts, rows, strict=True):
+            table.add_row(host, *cells)
         return table
 
     def _transfers(self, statistics: asyncrane.Statistics, *, room: int) -> RenderableType:
-        width = _NARROW_BAR if self._narrow else _BAR
+        width = _BAR if self._wide else _NARROW_BAR
         table = Table.grid(padding=(0, 1), expand=True)
         table.add_column(style="cyan", no_wrap=True, width=_SHORT_DIGEST)
         table.add_column(style="dim", ratio=1, no_wrap=True, overflow="ellipsis")
@@ -158,6 +166,20 @@ class Bars:
                 f"of {size(transfer.size)}" if transfer.size >= 0 else "",
             )
         return table
+
+
+def _cells(seen: asyncrane.RegistryView, rates: tuple[str, str], words: int) -> list[Text]:
+    """What is said of a registry behind its name: each number as wide as it can become, so that none moves."""
+    down, up = (Text(f"{text:>{_RATE}}", "dim") for text in rates)
+    waits = f"waits {duration(seen.parked)}" if seen.parked else ""
+    if not words:
+        return [down, Text(f"{waits:>{_RATE}}", "yellow") if waits else up]
+    used = (f"{seen.busy}/{seen.limit}" + (" at once" if words > 1 else "")) if seen.limit else ""
+    cells = [down, up, Text(f"{used:>{len('99/99 at once') if words > 1 else len('99/99')}}", "dim")]
+    if words == _WORDS:
+        cells.append(Text(f"{sum(seen.requests.values()):>7} requests", "dim"))
+    repeated = f"{seen.retries} repeated" if seen.retries else ""
+    return [*cells, Text("  ".join(filter(None, (repeated, waits))), "yellow")]
 
 
 def _where(transfer: asyncrane.TransferView) -> str:

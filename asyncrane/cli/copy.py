@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
 import asyncrane
+from asyncrane.cli.listfile import lines, read_list
 from asyncrane.cli.options import (
     Connection,
     Credentials,
@@ -20,7 +20,7 @@ from asyncrane.cli.options import (
     Selection,
     platforms,
 )
-from asyncrane.cli.output import Output, read_stdin
+from asyncrane.cli.output import Output
 from asyncrane.cli.run import reporting, with_session
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _order(images: Sequence[str], selection: Selection, *, referrers: bool, recu
         return _Order(_pairs(images), selection, single=not selection.all_tags, referrers=referrers)
     if images:
         raise asyncrane.InvalidInput("cp takes either SRC DST or --from-file, not both")
-    text, name = _read(selection.from_file), "stdin" if selection.from_file == "-" else selection.from_file
+    name, text = read_list(selection.from_file)
     if not asyncrane.is_job_file(text):
         pairs = _parse_pairs(text, name, all_tags=selection.all_tags)
         return _Order(pairs, selection, single=False, referrers=referrers)
@@ -199,20 +199,10 @@ def _pairs(images: Sequence[str]) -> list[asyncrane.Pair]:
     return [asyncrane.Pair(images[0], tuple(images[1:]))]
 
 
-def _read(name: str) -> str:
-    try:
-        return read_stdin() if name == "-" else Path(name).read_text(encoding="utf-8")
-    except OSError as exc:
-        raise asyncrane.InvalidInput(f"cannot read {name}: {exc.strerror or exc}") from exc
-    except UnicodeDecodeError:
-        raise asyncrane.InvalidInput(f"cannot read {name}: it is not UTF-8 text") from None
-
-
 def _parse_pairs(text: str, name: str, *, all_tags: bool) -> list[asyncrane.Pair]:
     parse = asyncrane.parse_repository if all_tags else asyncrane.parse_location
     pairs = []
-    for number, line in enumerate(text.splitlines(), 1):
-        words = line.partition("#")[0].split()
+    for number, words in lines(text):
         if len(words) == 1:
             raise asyncrane.InvalidInput(f"{name}, line {number}: expected SRC DST [DST]..., found only {words[0]!r}")
         try:
@@ -220,8 +210,7 @@ def _parse_pairs(text: str, name: str, *, all_tags: bool) -> list[asyncrane.Pair
                 parse(word)
         except asyncrane.InvalidInput as exc:
             raise asyncrane.InvalidInput(f"{name}, line {number}: {exc}") from None
-        if words:
-            pairs.append(asyncrane.Pair(words[0], tuple(words[1:])))
+        pairs.append(asyncrane.Pair(words[0], tuple(words[1:])))
     if not pairs:
         raise asyncrane.InvalidInput(f"{name}: nothing to copy")
     return pairs

@@ -11,7 +11,7 @@ import typer
 
 import asyncrane
 from asyncrane.cli.options import ProgressMode
-from asyncrane.cli.output import note
+from asyncrane.cli.output import note, notes_as_json
 from asyncrane.cli.quantities import duration, plural, size
 from asyncrane.cli.run import start
 
@@ -47,6 +47,7 @@ def demo(
         if not report.equal:
             raise asyncrane.JobsFailed("some images did not arrive as they were")
 
+    notes_as_json(mode is ProgressMode.json)
     start(main)
 
 

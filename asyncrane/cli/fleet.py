@@ -46,7 +46,8 @@ def show_plan(plan: asyncrane.MirrorPlan, file: Path | None) -> None:
     _list(console, "will be deleted", [str(d) for d in plan.deletions if not d.refused])
     _list(console, "not pruned", list(dict.fromkeys(d.refused for d in plan.deletions if d.refused)))
     if plan.empty:
-        console.print("Nothing to do.", style="bold green")
+        if not plan.troubled:
+            console.print("Nothing to do.", style="bold green")
         return
     at = f" at {rate(plan.rate)}" if plan.rate else ""
     amount = f"{size(plan.bytes_read)} to read, {size(plan.bytes_written)} to write"

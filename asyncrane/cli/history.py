@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import asyncrane
-from asyncrane.cli.mirror import JournalOption, RunArgument, default_journal, open_journal, write
+from asyncrane.cli.mirror import JournalOption, RunArgument, default_journal, open_journal, spec_of_run, write
 from asyncrane.cli.options import Connection, OutputFormat, Reporting
 from asyncrane.cli.output import Output, note
 from asyncrane.cli.quantities import duration
@@ -63,8 +63,8 @@ def rollback(
 ) -> None:
     """Put back every tag that a run moved, to the digest that it named before."""
     with reporting(verbose=connection.verbose), contextlib.closing(open_journal(journal, make=False)) as book:
-        path = Path(book.run(run).spec)
-        registries = asyncrane.load_mirror(path).registries if path.is_file() else None
+        spec = spec_of_run(book.run(run))
+        registries = spec.registries if spec is not None else None
 
         async def operation(session: asyncrane.Session) -> None:
             done = await asyncrane.rollback(session, book, run, delete_created=delete_created)

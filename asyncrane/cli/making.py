@@ -10,7 +10,7 @@ import typer
 
 import asyncrane
 from asyncrane.cli.options import Connection, ProgressMode
-from asyncrane.cli.output import Output
+from asyncrane.cli.output import Output, notes_as_json
 
 WHAT, WHERE = "What to change", "Where it goes"
 """What panels of options are called."""
@@ -62,6 +62,9 @@ class Share:
         ProgressMode,
         typer.Option("--progress", metavar="MODE", help="On stderr: auto, bar, log, json or none."),
     ] = ProgressMode.auto
+
+    def __post_init__(self) -> None:
+        notes_as_json(self.progress is ProgressMode.json)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,9 +20,9 @@ _LARGEST = 8
 class Speed:
     """How fast a count has been growing lately."""
 
-    def __init__(self, clock: Clock = time.monotonic) -> None:
+    def __init__(self, clock: Clock = time.monotonic, *, count: int = 0) -> None:
         self._clock = clock
-        self._samples: deque[tuple[float, int]] = deque([(clock(), 0)])
+        self._samples: deque[tuple[float, int]] = deque([(clock(), count)])
 
     def take(self, count: int) -> float:
         """Note what it is now; the answer is its growth in a second."""
@@ -40,18 +40,25 @@ class Speed:
 
 
 class Meter:
-    """Rate and time left, from the last seconds of bytes and of images."""
+    """Rate and time left, from the last seconds of bytes, of images and of each transfer."""
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self._clock = clock
         self.started = clock()
         self._bytes = Speed(clock)
         self._images = Speed(clock)
+        self._transfers: dict[str, Speed] = {}
 
     def take(self, statistics: asyncrane.Statistics) -> None:
         """Note how far everything is by now."""
         self._bytes.take(statistics.bytes_read)
         self._images.take(statistics.images_done)
+        self._transfers = {
+            transfer.digest: self._transfers.get(transfer.digest) or Speed(self._clock, count=transfer.done)
+            for transfer in statistics.transfers
+        }
+        for transfer in statistics.transfers:
+            self._transfers[transfer.digest].take(transfer.done)
 
     @property
     def elapsed(self) -> float:
@@ -67,11 +74,17 @@ class Meter:
         """Seconds until all is done that is known to be needed; ``None`` when that cannot be said.
 
         Of a large fleet few images are looked into at a time, so the bytes known say too little; of one image only they
-        say anything: whatever takes longer is nearer the truth.
+        say anything; and a large blob at the end goes no faster than it does: whatever takes longest is nearest the
+        truth.
         """
         missing = (
             (statistics.bytes_total - statistics.bytes_read, self._bytes.rate),
             (statistics.images_total - statistics.images_done, self._images.rate),
+            *(
+                (transfer.size - transfer.done, self._transfers[transfer.digest].rate)
+                for transfer in statistics.transfers
+                if transfer.digest in self._transfers
+            ),
         )
         return max((count / speed for count, speed in missing if count > 0 and speed > 0), default=None)
 

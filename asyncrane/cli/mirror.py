@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -197,8 +198,7 @@ def _again(
     def spec_of(journal: asyncrane.Journal) -> asyncrane.MirrorSpec | None:
         record = journal.run(run)
         chosen.append(record.id)
-        path = Path(record.spec)
-        return _load(path) if path.is_file() else None
+        return spec_of_run(record)
 
     async def work(campaign: asyncrane.Campaign) -> asyncrane.MirrorReport:
         return await verb(campaign, chosen[0])
@@ -245,8 +245,6 @@ async def _watched(
     reporting_: Reporting,
     until: float | None,
 ) -> None:
-    import anyio
-
     from asyncrane.cli.fleet import show_report
     from asyncrane.cli.progress import progress
 
@@ -258,16 +256,15 @@ async def _watched(
             async with progress(mode, campaign.statistics) as display:
                 campaign.on_outcome = _teller(display)
                 report = await work(campaign)
-    except anyio.get_cancelled_exc_class():
-        if campaign.run:
+    except BaseException:  # told to stop, or the disk is full
+        if campaign.run and campaign.statistics().images_total:
             note(f"run {campaign.run} is not finished: {resume_hint(campaign.run, options.journal)} goes on with it")
         raise
-    if report.failures:
-        lines = [msgspec.json.encode(lost.line()) for lost in report.failures]
-        write(options.failures, b"\n".join(lines) + b"\n")
     output.result(report.summary())
     if mode not in (ProgressMode.none, ProgressMode.json):
         show_report(report, options.failures, resume_hint(report.run, options.journal))
+    if report.failures or options.failures.is_file():  # what an earlier run left there is not true any more
+        write(options.failures, b"".join(msgspec.json.encode(lost.line()) + b"\n" for lost in report.failures))
     if report.status == "failed":
         raise asyncrane.JobsFailed(f"run {report.run}: {report.trouble()}")
 
@@ -318,7 +315,8 @@ def default_journal() -> Path:
 
 def resume_hint(run: int, journal: Path | None) -> str:
     """The command that goes on with a run."""
-    return f"'asyncrane mirror resume {run}{f' --journal {journal}' if journal is not None else ''}'"
+    where = f" --journal {shlex.quote(str(journal))}" if journal is not None else ""
+    return f"'asyncrane mirror resume {run}{where}'"
 
 
 def write(path: Path, content: bytes) -> None:
@@ -337,6 +335,15 @@ def _load(path: Path) -> asyncrane.MirrorSpec:
     for warning in spec.warnings:
         note(f"asyncrane: warning: {warning}")
     return spec
+
+
+def spec_of_run(run: asyncrane.Run) -> asyncrane.MirrorSpec | None:
+    """The mirror file of a run, which says how its registries are talked to, if it is still there."""
+    path = Path(run.spec)
+    if path.is_file():
+        return _load(path)
+    note(f"asyncrane: warning: {path} is not there: what it says of registries (credentials, tls, limits) is not known")
+    return None
 
 
 def _decoded(path: Path) -> asyncrane.MirrorPlan | None:

@@ -16,6 +16,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 import asyncrane
+from asyncrane.cli.output import notes_as_json
 
 _CONNECTION = "Connection"
 _OUTPUT = "Output"
@@ -145,13 +146,19 @@ class Credentials:
     src_creds: Annotated[
         str | None,
         typer.Option(
-            "--src-creds", metavar="USER:PASS", help="Credentials for the sources.", rich_help_panel=_CONNECTION
+            "--src-creds",
+            metavar="USER:PASS",
+            help="Credentials for the sources; see --dst-creds.",
+            rich_help_panel=_CONNECTION,
         ),
     ] = None
     dst_creds: Annotated[
         str | None,
         typer.Option(
-            "--dst-creds", metavar="USER:PASS", help="Credentials for the destinations.", rich_help_panel=_CONNECTION
+            "--dst-creds",
+            metavar="USER:PASS",
+            help="Credentials for the destinations. Others see arguments: better ASYNCRANE_AUTH_HOST, a variable.",
+            rich_help_panel=_CONNECTION,
         ),
     ] = None
 
@@ -205,6 +212,9 @@ class Reporting:
             "--progress", metavar="MODE", help="On stderr: auto, bar, log, json or none.", rich_help_panel=_OUTPUT
         ),
     ] = ProgressMode.auto
+
+    def __post_init__(self) -> None:
+        notes_as_json(self.progress is ProgressMode.json)
 
 
 def flat(command: Callable[..., None]) -> Callable[..., None]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
+from contextvars import ContextVar
 from typing import Any
 
 import msgspec
 
 import asyncrane
+
+_AS_JSON: ContextVar[bool] = ContextVar("notes as JSON", default=False)
 
 
 class OutputClosed(Exception):
@@ -48,14 +52,33 @@ class Output:
             self.raw(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
 
 
+def notes_as_json(on: bool) -> None:
+    """Let whatever goes to stderr from now on be a JSON object, or no longer: who reads a stream of them trips over any
+    other line.
+    """
+    _AS_JSON.set(on)
+
+
 def note(text: str) -> None:
     """One line on stderr."""
-    _say(" ".join(text.split("\n")).rstrip())
+    _tell(" ".join(text.split("\n")).rstrip())
 
 
 def trace(text: str) -> None:
     """Several lines on stderr, all but the first indented: what ``-v`` shows of a request."""
-    _say(text.rstrip().replace("\n", "\n    "))
+    _tell(text.rstrip().replace("\n", "\n    "))
+
+
+def event(name: str, **values: Any) -> None:
+    """A JSON object on stderr."""
+    _say(json.dumps({"event": name, **values}))
+
+
+def _tell(text: str) -> None:
+    if _AS_JSON.get():
+        event("message", message=text)
+    else:
+        _say(text)
 
 
 def _say(text: str) -> None:

@@ -5,7 +5,6 @@ On a terminal an overall bar and the busiest transfers; else a line every few se
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -18,7 +17,7 @@ import msgspec
 import asyncrane
 from asyncrane.cli.meter import Meter, amount, blobs, images, largest, waits
 from asyncrane.cli.options import ProgressMode
-from asyncrane.cli.output import note
+from asyncrane.cli.output import event, note
 from asyncrane.cli.quantities import duration, plural, rate, size
 
 
@@ -102,34 +101,33 @@ class JsonLines(Silent):
 
     def say(self, text: str) -> None:
         """Write it as an object too: every line is one."""
-        note(json.dumps({"event": "message", "message": text}))
+        event("message", message=text)
 
     def outcome(self, outcome: asyncrane.Outcome) -> None:
         """Write it as an object."""
-        note(json.dumps({"event": "image", **msgspec.to_builtins(outcome)}))
+        event("image", **msgspec.to_builtins(outcome))
 
     def end(self, statistics: asyncrane.Statistics) -> None:
         """Write the last counts."""
         self._write("end", statistics)
 
-    def _write(self, event: str, statistics: asyncrane.Statistics) -> None:
+    def _write(self, name: str, statistics: asyncrane.Statistics) -> None:
         self._meter.take(statistics)
         left = self._meter.left(statistics)
         counts = {
-            name: getattr(statistics, name)
-            for name in statistics.__struct_fields__
-            if name.startswith(("images_", "blobs_", "bytes_"))
+            count: getattr(statistics, count)
+            for count in statistics.__struct_fields__
+            if count.startswith(("images_", "blobs_", "bytes_"))
         }
-        said = {
-            "event": event,
-            "elapsed": round(self._meter.elapsed, 3),
-            "left": round(left, 1) if left is not None else None,
-            "rate": round(self._meter.rate),
+        event(
+            name,
+            elapsed=round(self._meter.elapsed, 3),
+            left=round(left, 1) if left is not None else None,
+            rate=round(self._meter.rate),
             **counts,
-            "registries": msgspec.to_builtins(statistics.registries),
-            "transfers": msgspec.to_builtins(largest(statistics)),
-        }
-        note(json.dumps(said))
+            registries=msgspec.to_builtins(statistics.registries),
+            transfers=msgspec.to_builtins(largest(statistics)),
+        )
 
 
 @asynccontextmanager

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 import asyncrane
+from asyncrane.cli.listfile import lines, read_list
 from asyncrane.cli.making import WHAT, History, Share, TagOption, print_image, progress_mode
 from asyncrane.cli.options import Connection, platforms
-from asyncrane.cli.output import read_stdin
 from asyncrane.cli.run import reporting, with_session
 
 
@@ -94,31 +93,20 @@ def _jobs(name: str, job: Callable[[str, str | None, int], asyncrane.BulkJob]) -
 
     :raises InvalidInput: when something else is in it
     """
-    shown, text = "stdin" if name == "-" else name, _read(name)
+    shown, text = read_list(name)
     if asyncrane.is_job_file(text):
         return asyncrane.parse_jobs(text, shown)
     jobs = []
-    for number, line in enumerate(text.splitlines(), 1):
-        words = line.partition("#")[0].split()
+    for number, words in lines(text):
         if len(words) > 2:
             raise asyncrane.InvalidInput(f"{shown}:{number}: expected IMAGE [TAG], found {len(words)} words")
         try:
-            if words:
-                jobs.append(job(words[0], words[1] if len(words) > 1 else None, number))
+            jobs.append(job(words[0], words[1] if len(words) > 1 else None, number))
         except asyncrane.InvalidInput as exc:
             raise asyncrane.InvalidInput(f"{shown}:{number}: {exc}") from None
     if not jobs:
         raise asyncrane.InvalidInput(f"{shown}: nothing to rebase")
     return jobs
-
-
-def _read(name: str) -> str:
-    try:
-        return read_stdin() if name == "-" else Path(name).read_text(encoding="utf-8")
-    except OSError as exc:
-        raise asyncrane.InvalidInput(f"cannot read {name}: {exc.strerror or exc}") from exc
-    except UnicodeDecodeError:
-        raise asyncrane.InvalidInput(f"cannot read {name}: it is not UTF-8 text") from None
 
 
 def _carry_out(jobs: Sequence[asyncrane.BulkJob], share: Share, connection: Connection, *, single: bool) -> None:

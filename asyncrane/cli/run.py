@@ -24,6 +24,7 @@ from asyncrane.cli.output import OutputClosed, let_stdout_go, note, trace
 
 _SIGNALS = {signal.SIGINT: ("interrupted", 130), signal.SIGTERM: ("terminated", 143)}
 _CLOSED = 141
+_SEEN = "warning: others on this machine can see --src-creds and --dst-creds; ASYNCRANE_AUTH_<HOST> hides them"
 
 _TURN = 0.0005
 """Seconds after which a busy event loop lets the thread that writes the journal have a turn. With Python's own 0.005
@@ -75,6 +76,8 @@ def with_session(  # noqa: PLR0913  (they are the session's own)
             memory=memory,
         ) as session:
             await operation(session)
+        if wanted.src_creds or wanted.dst_creds:
+            note(_SEEN)
 
     if journal is not None:
         sys.setswitchinterval(_TURN)

@@ -139,7 +139,13 @@ class SourceListed(_Message, frozen=True, tag=True):
     tags: tuple[str, ...]
 
 
-class Resolved(_Message, frozen=True, tag=True):
+class _Ended(_Message, frozen=True, kw_only=True):
+    """``again`` is why something had to be asked for once more, or went on where it had stopped, each time."""
+
+    again: tuple[str, ...] = ()
+
+
+class Resolved(_Ended, frozen=True, tag=True):
     """What a tag names at its source."""
 
     command: int
@@ -147,7 +153,7 @@ class Resolved(_Message, frozen=True, tag=True):
     elapsed: float = 0.0
 
 
-class Probed(_Message, frozen=True, tag=True):
+class Probed(_Ended, frozen=True, tag=True):
     """What a destination has under a name: ``None`` for nothing."""
 
     command: int
@@ -155,7 +161,7 @@ class Probed(_Message, frozen=True, tag=True):
     elapsed: float = 0.0
 
 
-class ManifestRead(_Message, frozen=True, tag=True):
+class ManifestRead(_Ended, frozen=True, tag=True):
     """A manifest, checked."""
 
     command: int
@@ -163,7 +169,7 @@ class ManifestRead(_Message, frozen=True, tag=True):
     elapsed: float = 0.0
 
 
-class ConfigRead(_Message, frozen=True, tag=True):
+class ConfigRead(_Ended, frozen=True, tag=True):
     """The platform in an image's config."""
 
     command: int
@@ -171,7 +177,7 @@ class ConfigRead(_Message, frozen=True, tag=True):
     elapsed: float = 0.0
 
 
-class ReferrersListed(_Message, frozen=True, tag=True):
+class ReferrersListed(_Ended, frozen=True, tag=True):
     """What is attached to a manifest; ``supported``: the registry has the referrers API."""
 
     command: int
@@ -180,7 +186,7 @@ class ReferrersListed(_Message, frozen=True, tag=True):
     elapsed: float = 0.0
 
 
-class BlobMounted(_Message, frozen=True, tag=True):
+class BlobMounted(_Ended, frozen=True, tag=True):
     """Whether the site gave the blob."""
 
     command: int
@@ -190,16 +196,17 @@ class BlobMounted(_Message, frozen=True, tag=True):
 
 class Landing(msgspec.Struct, frozen=True, omit_defaults=True):
     """What became of a blob at one sink: ``sent`` is false when it was there already. ``alone``: it failed together
-    with others, and is to be tried once more by itself.
+    with others, and is to be tried once more by itself. ``late`` is for how many seconds others waited for it.
     """
 
     place: Place
     sent: bool = False
     failure: Failure | None = None
     alone: bool = False
+    late: float = 0.0
 
 
-class BlobCopied(_Message, frozen=True, tag=True):
+class BlobCopied(_Ended, frozen=True, tag=True):
     """A transfer has ended, at each sink in its own way."""
 
     command: int
@@ -207,14 +214,14 @@ class BlobCopied(_Message, frozen=True, tag=True):
     elapsed: float = 0.0
 
 
-class ManifestWritten(_Message, frozen=True, tag=True):
+class ManifestWritten(_Ended, frozen=True, tag=True):
     """A manifest is stored."""
 
     command: int
     elapsed: float = 0.0
 
 
-class CommandFailed(_Message, frozen=True, tag=True):
+class CommandFailed(_Ended, frozen=True, tag=True):
     """A command ended with an error, retries included."""
 
     command: int

@@ -3,8 +3,8 @@
 A *want* is one blob at one place. All open wants of one digest at one site are an *asset*: the first want that cannot
 be mounted is copied, the others are parked until it has landed and are mounted from there. Copies of one digest that
 wait at the same time for different sites become one transfer, so the source is read once; a site that falls behind the
-others, or fails where they do not, gets one of its own. Of a want that has landed nothing is left but a line in
-:mod:`asyncrane.engine.landed`.
+others, or fails where they do not, gets one of its own, and one that keeps them waiting all the time only such. Of a
+want that has landed nothing is left but a line in :mod:`asyncrane.engine.landed`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,11 @@ from asyncrane.oci.digest import Digest
 MOUNT, SMALL_COPY, COPY = 1, 2, 3
 SMALL = 256 * 1024
 """Bytes up to which a blob is one message rather than a stream."""
+
+HELD_UP = 5.0
+"""Seconds that other sites wait for one, on all its streams, until they wait for it no more. What they do not have to
+wait for it is taken off again.
+"""
 
 _MOST_DONORS = 2
 
@@ -94,6 +99,8 @@ class Placing:
         self._waiting: dict[Site, dict[Digest, _Transfer]] = {}
         self._unsettled: list[_Transfer] = []
         self._failed: list[Want] = []
+        self._late: dict[Site, float] = {}
+        self._apart: set[Site] = set()
         queue.before_taking(self._settle)
 
     def need(self, place: Place, blob: Descriptor, source: Place, waiter: Waiter, *, eager: bool) -> bool:
@@ -189,7 +196,7 @@ class Placing:
     def _enqueue(self, want: Want) -> None:
         waiting = self._waiting.setdefault(want.source.site, {})
         transfer = waiting.get(want.blob.digest)
-        if want.alone:
+        if want.alone or want.place.site in self._apart:
             transfer = _Transfer(self, want)
             self._count.bytes_total += _known(want.blob)
         elif transfer is None or want.place.site in [joined.place.site for joined in transfer.wants]:
@@ -267,10 +274,28 @@ class Placing:
         if not transfer.joined and len(landings) == 1 and transfer.want.place == landings[0].place:
             self._landed(transfer.want, landings[0])
             return
+        for landing in landings:
+            self._weigh(landing, event.elapsed)
         told = {landing.place: landing for landing in landings}
         failure = event.failure if isinstance(event, CommandFailed) else _UNTOLD
         for want in transfer.wants:
             self._landed(want, told.get(want.place) or Landing(want.place, failure=failure))
+
+    def _weigh(self, landing: Landing, elapsed: float) -> None:
+        """A site that keeps the others waiting more often than not is served by itself from now on."""
+        site = landing.place.site
+        streams = self._queue.budget.limit(site).busy + 1
+        late = self._late[site] = max(0.0, self._late.get(site, 0.0) + (2 * landing.late - elapsed) / streams)
+        if late < HELD_UP or site in self._apart:
+            return
+        self._apart.add(site)
+        for transfer in [transfer for waiting in self._waiting.values() for transfer in waiting.values()]:
+            held = next((want for want in transfer.wants if want.place.site == site), None)
+            if held is not None and transfer.joined:
+                transfer.want, *joined = [want for want in transfer.wants if want is not held]
+                transfer.joined = tuple(joined)
+                self._unsettle(transfer)
+                self._enqueue(held)
 
     def _raise_demand(self, want: Want) -> None:
         """More wait for this digest than when it was queued: bring it forward each time their number doubles."""
@@ -327,7 +352,9 @@ class Placing:
         self._unpark(asset)
 
     def forget_failures(self) -> None:
-        """Let what could not be placed be asked for again."""
+        """Let what could not be placed be asked for again, and slow sites show whether they still are."""
+        self._late.clear()
+        self._apart.clear()
         failed, self._failed = self._failed, []
         for want in failed:
             want.asset.close(want.place.repository)

@@ -47,6 +47,7 @@ from asyncrane.engine.transfer import read_whole, transfer
 from asyncrane.errors import ContentError, Failure
 from asyncrane.oci.descriptor import Descriptor
 from asyncrane.oci.platform import Platform
+from asyncrane.transport import tries
 
 LARGEST_CONFIG = 8 * 1024 * 1024
 """Bytes of an image config that are read."""
@@ -98,15 +99,13 @@ class LocalExecutor:
     async def execute(self, command: Work) -> Ended:
         """Do it; an error is an event too."""
         started = time.perf_counter()
-        try:
-            event = await self._execute(command, started)
-        except Exception as exc:  # one command's surprise is that command's failure, never the whole run's
-            event = CommandFailed(command.id, Failure.of(exc), time.perf_counter() - started)
-        return event
-
-    async def _execute(self, command: Work, started: float) -> Ended:
-        event = await (self._write(command) if isinstance(command, Writing) else self._read(command))
-        return msgspec.structs.replace(event, elapsed=time.perf_counter() - started)
+        event: Ended
+        with tries.heard() as again:
+            try:
+                event = await (self._write(command) if isinstance(command, Writing) else self._read(command))
+            except Exception as exc:  # one command's surprise is that command's failure, never the whole run's
+                event = CommandFailed(command.id, Failure.of(exc))
+        return msgspec.structs.replace(event, elapsed=time.perf_counter() - started, again=tuple(again))
 
     async def _write(self, command: Writing) -> Ended:
         match command:

@@ -6,6 +6,7 @@ that keeps the others waiting for too long is let go, and is to be served by its
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -13,6 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TypeAlias
 
 import anyio
+import msgspec
 
 from asyncrane.abc import Place, Sink, Source
 from asyncrane.archive.digesting import Verifier
@@ -40,6 +42,10 @@ WINDOW = 4 * 1024 * 1024
 PATIENCE = 10.0
 """Seconds that several destinations wait in vain for the slowest of them: a hiccup is cheaper than reading once more. A
 slow one that lets them have bytes for as much of the time as it keeps them waiting is waited for.
+"""
+
+CHECKING = 50_000_000
+"""Bytes a second that a registry may take to check a blob it has all bytes of, and be waited for by those that have.
 """
 
 
@@ -221,6 +227,7 @@ class _Branch:
         self.asked = anyio.Event()
         self.scope = anyio.CancelScope()
         self.kept_waiting = 0.0
+        self.ended = 0.0
         self.open = self.going = True
 
     @asynccontextmanager
@@ -291,8 +298,11 @@ class _Branch:
         elapsed, self._looked = now - self._looked, now
         self.kept_waiting = max(self.kept_waiting + starved - max(elapsed - starved, 0.0), 0.0)
 
+    def _overrun(self) -> _Overtaken:
+        return _Overtaken(f"blob {self._blob.digest!s}: the other destinations waited too long for this one")
+
     def _overtaken(self) -> None:
-        self._lost = _Overtaken(f"blob {self._blob.digest!s}: the other destinations waited too long for this one")
+        self._lost = self._overrun()
         self.leave()
         self.scope.cancel()
 
@@ -308,6 +318,7 @@ class _Branch:
     def leave(self) -> None:
         """The destination wants no more bytes."""
         self.open = self.going = False
+        self.ended = time.monotonic()
         self._window.clear()
         self._size = 0
         self._room.set()
@@ -315,7 +326,7 @@ class _Branch:
 
     def landing(self, place: Place) -> Landing:
         """What becomes of a destination that was let go."""
-        return Landing(place, failure=Failure("Interrupted", str(self._lost)), alone=True)
+        return Landing(place, failure=Failure("Interrupted", str(self._lost or self._overrun())), alone=True)
 
 
 async def _tee(blob: Descriptor, source: Source, sinks: Sequence[Sink], count: Count, patience: float) -> list[Landing]:
@@ -334,13 +345,22 @@ async def _tee(blob: Descriptor, source: Source, sinks: Sequence[Sink], count: C
         if branch.scope.cancelled_caught:
             landings[at] = branch.landing(place)
         branch.leave()
+        if landings[at].sent:
+            latest = anyio.current_time() + patience + max(blob.size, 0) / CHECKING
+            for other in branches:
+                other.scope.deadline = min(other.scope.deadline, latest)
 
     async with anyio.create_task_group() as tasks:
         for at in range(len(sinks)):
             tasks.start_soon(write, at)
         await _all_asked(branches, patience)
         await _feed(blob, source, branches, count, patience)
-    return landings
+    done = list(zip(landings, branches, strict=True))
+    first = min((branch.ended for landing, branch in done if landing.sent), default=math.inf)
+    return [
+        msgspec.structs.replace(landing, late=round(branch.kept_waiting + max(0.0, branch.ended - first), 3))
+        for landing, branch in done
+    ]
 
 
 async def _all_asked(branches: Sequence[_Branch], patience: float) -> None:

@@ -108,11 +108,12 @@ def retyped(view: View, wanted: Family) -> View:
             entries.append(entry)
             continue
         new = retyped(child, wanted)
-        if new is not child:
-            edited.add(child.manifest.digest)
-            entry = {**described(entry, new.manifest.body), "mediaType": new.manifest.media_type}  # noqa: PLW2901
         children.append(new)
-        entries.append(entry)
+        if new is child:
+            entries.append(entry)
+            continue
+        edited.add(child.manifest.digest)
+        entries.append({**described(entry, new.manifest.body), "mediaType": new.manifest.media_type})
     media_type = translated(view.manifest.media_type, wanted)
     if not edited and media_type == view.manifest.media_type:
         return view

@@ -12,7 +12,7 @@ import anyio
 import msgspec
 
 from asyncrane.abc import Place, Source
-from asyncrane.errors import AsyncraneError, InvalidPlatform, UnsupportedManifest
+from asyncrane.errors import InvalidPlatform, UnsupportedManifest
 from asyncrane.images.family import DOCKER, OCI, Family, family, translated
 from asyncrane.images.serialise import decode, encode, items
 from asyncrane.images.view import Image, Index, Opaque
@@ -23,6 +23,7 @@ from asyncrane.oci.manifest import Manifest
 from asyncrane.oci.nesting import Nesting
 from asyncrane.oci.platform import Platform
 from asyncrane.oci.select import ATTESTS
+from asyncrane.together import all_of
 
 _AT_ONCE = 16
 
@@ -167,29 +168,17 @@ async def _load(source: Source, manifest: Manifest, slots: anyio.Semaphore, nest
         entries = nesting.entries(manifest, depth)
     except UnsupportedManifest as exc:
         raise UnsupportedManifest(f"{source.place}@{exc}") from exc
-    found: dict[int, Index | Opaque] = {}
-    errors: list[AsyncraneError] = []
 
-    async def read(at: int, entry: Descriptor) -> None:
+    async def read(entry: Descriptor) -> Index | Opaque:
         if entry.media_type not in media.MANIFESTS:
-            errors.append(UnsupportedManifest(f"{manifest.digest!s} lists a {entry.media_type or 'thing of no type'}"))
-            return
-        try:
-            async with slots:
-                child = await source.manifest(str(entry.digest))
-            if child.is_index:
-                found[at] = await _load(source, child, slots, nesting, depth + 1)
-            else:
-                found[at] = Opaque(entry, source.place, child)
-        except AsyncraneError as exc:
-            errors.append(exc)
+            raise UnsupportedManifest(f"{manifest.digest!s} lists a {entry.media_type or 'thing of no type'}")
+        async with slots:
+            child = await source.manifest(str(entry.digest))
+        if child.is_index:
+            return await _load(source, child, slots, nesting, depth + 1)
+        return Opaque(entry, source.place, child)
 
-    async with anyio.create_task_group() as tasks:
-        for at, entry in enumerate(entries):
-            tasks.start_soon(read, at, entry)
-    if errors:
-        raise errors[0]
-    return Index(manifest, tuple(found[at] for at in range(len(entries))), source.place)
+    return Index(manifest, tuple(await all_of(entries, read)), source.place)
 
 
 def _entries(index: Index) -> list[dict[str, Any]]:
@@ -240,23 +229,25 @@ def _converted(addition: Addition, wanted: Family) -> Addition:
     if ours is None or ours == wanted:
         return addition
     what = addition.what
+    made: Index | Opaque
     if isinstance(what, Index):
         inner, _ = _all_converted(parts(what), wanted)
-        made: Index | Opaque = _relisted(what, inner, translated(what.manifest.media_type, wanted))
+        made = _relisted(what, inner, translated(what.manifest.media_type, wanted))
+        manifest = made.manifest
     else:
-        made = _opaque(what, wanted)
-    assert made.manifest is not None  # noqa: S101  (it has just been made)
+        manifest = _retyped(what, wanted)
+        made = Opaque(manifest.descriptor, what.home, manifest)
     entry = {
         **addition.entry,
-        "mediaType": made.manifest.media_type,
-        "size": made.manifest.size,
-        "digest": str.__str__(made.manifest.digest),
+        "mediaType": manifest.media_type,
+        "size": manifest.size,
+        "digest": str.__str__(manifest.digest),
     }
     entry.pop("data", None)
     return Addition(entry, made)
 
 
-def _opaque(what: Opaque, wanted: Family) -> Opaque:
+def _retyped(what: Opaque, wanted: Family) -> Manifest:
     manifest = what.manifest
     if manifest is None or not manifest.is_image:
         raise UnsupportedManifest(f"{what.descriptor.digest!s} cannot be given the media types of the others")
@@ -270,8 +261,7 @@ def _opaque(what: Opaque, wanted: Family) -> Opaque:
         entry["mediaType"] = kind
     kind = translated(manifest.media_type, wanted) or manifest.media_type
     fields["mediaType"] = kind
-    made = _manifest(fields, kind)
-    return Opaque(made.descriptor, what.home, made)
+    return _manifest(fields, kind)
 
 
 def _described(platform: Platform) -> dict[str, Any]:

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
-import anyio
 import msgspec
 
 from asyncrane.abc import Place, Reader, Source
 from asyncrane.archive.whole import read_blob
-from asyncrane.errors import AsyncraneError, ContentError, UnsupportedManifest
+from asyncrane.errors import ContentError, UnsupportedManifest
 from asyncrane.images.serialise import decode, items, table
 from asyncrane.oci import media
 from asyncrane.oci.descriptor import Descriptor
@@ -23,6 +22,7 @@ from asyncrane.oci.manifest import Manifest
 from asyncrane.oci.nesting import Nesting
 from asyncrane.oci.platform import Platform
 from asyncrane.oci.select import ATTESTS, check_image, pick, strip
+from asyncrane.together import all_of
 
 Blob: TypeAlias = bytes | Reader
 """The content of a new blob, or what opens it."""
@@ -159,21 +159,8 @@ async def load_rest(source: Source, view: View) -> View:
 
 async def _index(source: Source, manifest: Manifest, nesting: Nesting, depth: int) -> Index:
     entries = nesting.entries(manifest, depth)
-    found: dict[int, Image | Index | Opaque] = {}
-    errors: list[AsyncraneError] = []
-
-    async def read(at: int, entry: Descriptor) -> None:
-        try:
-            found[at] = await _child(source, entry, nesting, depth)
-        except AsyncraneError as exc:
-            errors.append(exc)
-
-    async with anyio.create_task_group() as tasks:
-        for at, entry in enumerate(entries):
-            tasks.start_soon(read, at, entry)
-    if errors:
-        raise errors[0]
-    return Index(manifest, tuple(found[at] for at in range(len(entries))), source.place)
+    children = await all_of(entries, lambda entry: _child(source, entry, nesting, depth))
+    return Index(manifest, tuple(children), source.place)
 
 
 async def _child(source: Source, entry: Descriptor, nesting: Nesting, depth: int) -> Image | Index | Opaque:

@@ -9,7 +9,7 @@ import anyio
 import msgspec
 
 from asyncrane.engine.transfer import read_whole
-from asyncrane.errors import AsyncraneError, NotFound
+from asyncrane.errors import NotFound
 from asyncrane.mirror.select import choose
 from asyncrane.mirror.spec import TagRule
 from asyncrane.oci import media
@@ -19,6 +19,7 @@ from asyncrane.oci.manifest import Manifest
 from asyncrane.oci.reference import Repository
 from asyncrane.session import Session
 from asyncrane.stores.remote import Remote
+from asyncrane.together import all_of
 
 _AT_ONCE = 16
 _LARGEST_CONFIG = 8 * 1024 * 1024
@@ -37,9 +38,7 @@ async def created(
     rest = msgspec.structs.replace(rule, since=None, latest=None, sort=None)
     remote = session.remote(repository)
     limiter = anyio.CapacityLimiter(_AT_ONCE)
-    found: dict[str, datetime] = {}
     by_config: dict[Digest, datetime] = {}
-    errors: list[AsyncraneError] = []
 
     async def read(tag: str) -> datetime:
         config = await _config(remote, await remote.manifest(tag))
@@ -49,22 +48,16 @@ async def created(
             by_config[config.digest] = _created(await read_whole(remote, config, limit=_LARGEST_CONFIG))
         return by_config[config.digest]
 
-    async def look(tag: str) -> None:
+    async def look(tag: str) -> datetime | None:
         async with limiter:
             try:
-                found[tag] = await read(tag)
+                return await read(tag)
             except NotFound:  # deleted since it was listed
-                return
-            except AsyncraneError as exc:
-                errors.append(exc)
-                tasks.cancel_scope.cancel()
+                return None
 
-    async with anyio.create_task_group() as tasks:
-        for tag in choose(list(tags), rest):
-            tasks.start_soon(look, tag)
-    if errors:
-        raise errors[0]
-    return found
+    chosen = choose(list(tags), rest)
+    found = zip(chosen, await all_of(chosen, look), strict=True)
+    return {tag: made for tag, made in found if made is not None}
 
 
 async def _config(remote: Remote, manifest: Manifest) -> Descriptor | None:

@@ -14,12 +14,13 @@ import msgspec
 
 from asyncrane.engine.job import Job
 from asyncrane.engine.journal import Journal
-from asyncrane.engine.messages import JobAdded
+from asyncrane.engine.messages import Finish, JobAdded
 from asyncrane.engine.outcome import Outcome, Statistics
 from asyncrane.errors import Failure, JournalError
 from asyncrane.mirror.lists import Lists
 from asyncrane.mirror.plan import MirrorPlan, to_do
 from asyncrane.mirror.prune import Deleted, Deletion, carry_out, deletions, spared
+from asyncrane.mirror.rollback import pruned
 from asyncrane.mirror.running import Running
 from asyncrane.mirror.spec import MirrorSpec
 from asyncrane.mirror.wishes import Gathered, Unreadable, gather
@@ -122,7 +123,8 @@ class Campaign:
         self.on_outcome = on_outcome
         self._until = until
         self._failures: list[Lost] = []
-        self._impossible: list[Lost] = []
+        self._statuses = Counter[str]()
+        self._deleted: tuple[Deleted, ...] = ()
         self._notes: list[str] = []
         self._started = time.time()
         self._jobs: Sequence[Job] = ()
@@ -145,10 +147,9 @@ class Campaign:
         be done has failed.
         """
         jobs = to_do(plan, self._session)
-        self._impossible = _impossible(plan)
-        self._failures += self._impossible
+        failed = [found for image in plan.images if (found := image.failed(self._session.next_id())) is not None]
         gathered = Gathered(unreadable=list(plan.unreadable))
-        await self._begin("apply", jobs, Path(plan.spec), gathered)
+        await self._begin("apply", jobs, Path(plan.spec), gathered, failed)
         return await self._carry_out(jobs, gathered, doomed=plan.deletions)
 
     async def resume(self, run: int) -> MirrorReport:
@@ -160,24 +161,21 @@ class Campaign:
         jobs = [record.job for record in records if record.outcome is None or _cancelled(record.outcome)]
         self._before = len(records) - len(jobs)
         known = _remembered(self._journal, run)
-        self._failures += known.impossible
         self._failures += [lost for r in records if r.outcome is not None for lost in _lost(r.outcome)]
+        self._deleted = pruned(self._journal, run)
         self.run = run
         self._journal.reopen(run)
         return await self._carry_out(jobs, Gathered(unreadable=known.unreadable))
 
     async def retry(self, run: int) -> MirrorReport:
         """Do again, as a run of its own, the images of run ``run`` that failed. Repositories that it could not read
-        stay reported: which images they have is known to nobody yet, so there is nothing to do again. So does what its
-        plan said cannot be done: the plan pins nothing for it.
+        stay reported: which images they have is known to nobody yet, so there is nothing to do again.
 
         :raises JournalError: when there is no such run
         """
         failed = [r.job for r in self._journal.jobs(run) if r.outcome is not None and r.outcome.failure is not None]
         jobs = [msgspec.structs.replace(job, id=self._session.next_id()) for job in failed]
         known = _remembered(self._journal, run)
-        self._impossible = known.impossible
-        self._failures += self._impossible
         gathered = Gathered(unreadable=known.unreadable)
         await self._begin("retry", jobs, Path(known.spec), gathered)
         return await self._carry_out(jobs, gathered)
@@ -189,11 +187,25 @@ class Campaign:
             count, images_total=self._before + len(self._jobs), images_done=self._before + count.images_done
         )
 
-    async def _begin(self, kind: str, jobs: Sequence[Job], name: Path, gathered: Gathered) -> None:
-        options = {"spec": str(name), "unreadable": gathered.unreadable, "impossible": self._impossible}
+    async def _begin(
+        self,
+        kind: str,
+        jobs: Sequence[Job],
+        name: Path,
+        gathered: Gathered,
+        failed: Sequence[tuple[Job, Outcome]] = (),
+    ) -> None:
+        """Have the journal know of everything before any of it is done; ``failed`` has ended before it began."""
+        options = {"spec": str(name), "unreadable": gathered.unreadable}
         self.run = self._journal.begin(kind, spec=str(name), options=msgspec.json.encode(options).decode())
         for job in jobs:
             self._journal.record(JobAdded(job))
+        for job, outcome in failed:
+            self._journal.record(JobAdded(job))
+            self._journal.record(Finish(job.id, outcome))
+            self._ended(job, outcome)
+            self._statuses.update(target.status for target in outcome.targets)
+        self._before = len(failed)
         await self._journal.committed()
 
     async def _carry_out(
@@ -208,8 +220,9 @@ class Campaign:
             at_once=self._session.jobs,
             keep=False,
             knows=self._lists.knows,
+            finish=self._journal.record,
         )
-        deleted: list[Deleted] = []
+        deleted = list(self._deleted)
         status = "stopped"
         try:
             async with anyio.create_task_group() as tasks:
@@ -217,7 +230,7 @@ class Campaign:
                 await self._lists.tell(jobs, gathered.listings)
                 await running.run()
                 if not running.left and not running.fatal:
-                    deleted = await self._prune(gathered, doomed)
+                    await self._prune(gathered, doomed, deleted)
                     trouble = self._failures or gathered.unreadable or any(d.failure for d in deleted)
                     status = "failed" if trouble else "done"
                 tasks.cancel_scope.cancel()
@@ -231,11 +244,12 @@ class Campaign:
             raise running.fatal.error()
         return report
 
-    async def _prune(self, gathered: Gathered, doomed: Sequence[Deletion] | None) -> list[Deleted]:
+    async def _prune(self, gathered: Gathered, doomed: Sequence[Deletion] | None, deleted: list[Deleted]) -> None:
         """Only where nothing went wrong: what failed to be copied, or listed, deletes nothing (H5)."""
         if doomed is None:
             doomed = await deletions(self._session, gathered)
-        return await carry_out(self._session, spared(doomed, (lost.destination for lost in self._failures)))
+        harmless = spared(doomed, (lost.destination for lost in self._failures))
+        await carry_out(self._session, harmless, deleted)
 
     async def _sample(self) -> None:
         while True:
@@ -253,7 +267,7 @@ class Campaign:
             run=self.run,
             status=status,
             seconds=round(time.time() - self._started, 3),
-            images=dict(running.statuses + Counter(lost.status for lost in self._impossible)),
+            images=dict(running.statuses + self._statuses),
             left=running.left,
             failures=tuple(self._failures),
             unreadable=tuple(gathered.unreadable),
@@ -275,26 +289,11 @@ def _lean(statistics: Statistics) -> Statistics:
     return msgspec.structs.replace(statistics, transfers=())
 
 
-def _impossible(plan: MirrorPlan) -> list[Lost]:
-    return [
-        Lost(
-            image.source,
-            target.destination,
-            "conflict" if target.action == "conflict" else "failed",
-            target.failure or Failure("AsyncraneError", target.why),
-        )
-        for image in plan.images
-        for target in image.targets
-        if target.action in ("conflict", "unreadable")
-    ]
-
-
 class _Known(msgspec.Struct, frozen=True):
     """What a run found out before its first image, as the journal has it: that stays reported."""
 
     spec: str = ""
     unreadable: list[Unreadable] = []
-    impossible: list[Lost] = []
 
 
 def _remembered(journal: Journal, run: int) -> _Known:

@@ -18,7 +18,7 @@ from asyncrane.mirror.spec import Prune, Rule, SourcePattern, TagRule, compile_r
 from asyncrane.mirror.tree import Fields, Node, Scalar, shown
 from asyncrane.mirror.versions import Range
 from asyncrane.oci.platform import Platform
-from asyncrane.oci.reference import DOCKER_HUB, Reference, is_bare_registry, parse_registry
+from asyncrane.oci.reference import DOCKER_HUB, Reference, is_bare_registry, parse_registry, refuse_user
 
 
 def defaults(node: Node | None) -> Rule:
@@ -116,6 +116,7 @@ def _source(node: Node, context: Context) -> SourcePattern:
 
 def _pattern(text: str) -> SourcePattern:
     """``[registry/]glob``; without a registry it is Docker Hub's, as in references."""
+    refuse_user(text)
     if is_bare_registry(text):
         raise InvalidInput(f"{shown(text)} is a registry: all its repositories are {text.rstrip('/')}/**")
     if "://" in text or "@" in text or ":" in text.rpartition("/")[2]:

@@ -13,6 +13,7 @@ from asyncrane.engine.messages import (
     Command,
     CommandFailed,
     CopyBlob,
+    Ended,
     Event,
     ListReferrers,
     ManifestRead,
@@ -140,6 +141,9 @@ def _outcome(target: TargetOutcome) -> str:
 
 def _steps(record: Record) -> Iterator[Step]:
     if record.message is not None:
+        if isinstance(record.message, Ended):
+            for why in record.message.again:
+                yield Step(record.at, f"tried again: {why}")
         for text in _tell(record.message):
             yield Step(record.at, text)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 
 import anyio
@@ -36,8 +37,10 @@ class Lists:
                     self._session.source_listed(source, tuple(tags))
                 else:
                     tasks.start_soon(self._source, source)
-            for destination in dict.fromkeys(target.place for job in jobs for target in job.targets if target.tag):
-                tasks.start_soon(self.destination, destination)
+            wanted = Counter(target.place for job in jobs for target in job.targets if target.tag)
+            for destination, tags_wanted in wanted.items():
+                if tags_wanted > 1:  # a single one is asked for by itself: one request, too, and no second later
+                    tasks.start_soon(self.destination, destination)
 
     async def destination(self, place: Place) -> None:
         """Without a list each tag is asked for."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -17,7 +17,7 @@ import msgspec
 
 from asyncrane._version import __version__
 from asyncrane.engine.job import Job, Overwrite, Target
-from asyncrane.engine.outcome import Outcome, Statistics
+from asyncrane.engine.outcome import Outcome, Statistics, Status, TargetOutcome
 from asyncrane.engine.planning import SiteCosts
 from asyncrane.errors import AsyncraneError, Failure, InvalidMirrorSpec
 from asyncrane.mirror.lists import Lists
@@ -46,6 +46,11 @@ class PlannedTarget(msgspec.Struct, frozen=True, omit_defaults=True):
     why: str = ""
     failure: Failure | None = None
 
+    def outcome(self) -> TargetOutcome:
+        """How it ends where it cannot be done."""
+        status: Status = "conflict" if self.action == "conflict" else "failed"
+        return TargetOutcome(self.destination, status, self.failure or Failure("AsyncraneError", self.why))
+
 
 class PlannedImage(msgspec.Struct, frozen=True, omit_defaults=True):
     """One image: ``source`` is a reference, ``digest`` what it names now."""
@@ -60,16 +65,24 @@ class PlannedImage(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def job(self, number: int) -> Job | None:
         """The job that does it; ``None`` when there is nothing to do."""
-        targets = tuple(_target(t.destination) for t in self.targets if t.action in ("new", "changed", "attach"))
+        return self._job(number, tuple(t for t in self.targets if t.action in ("new", "changed", "attach")))
+
+    def failed(self, number: int) -> tuple[Job, Outcome] | None:
+        """What cannot be done: the job that should, and how it ends; ``None`` when there is nothing."""
+        lost = tuple(target for target in self.targets if target.action in ("conflict", "unreadable"))
+        job = self._job(number, lost)
+        return (job, Outcome(str(job), targets=tuple(target.outcome() for target in lost))) if job is not None else None
+
+    def _job(self, number: int, targets: tuple[PlannedTarget, ...]) -> Job | None:
         if not targets:
             return None
         source = Reference.parse(self.source)
         return Job(
             id=number,
             source=place_of(source.repository),
-            targets=targets,
+            targets=tuple(_target(target.destination) for target in targets),
             tag=source.tag,
-            digest=Digest.parse(self.digest),
+            digest=Digest.parse(self.digest) if self.digest else source.digest,
             platforms=tuple(Platform.parse(text) for text in self.platforms),
             overwrite=self.overwrite,
             nondistributable=self.nondistributable,
@@ -135,6 +148,7 @@ class MirrorPlan(msgspec.Struct, omit_defaults=True):
             plan = msgspec.json.decode(data, type=cls)
             for image in plan.images:
                 image.job(0)
+                image.failed(0)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, AsyncraneError) as exc:
             raise InvalidMirrorSpec(f"{name}: not a plan: {str(exc)[:200]}") from exc
         if plan.form != FORM:
@@ -159,7 +173,7 @@ async def mirror_plan(session: Session, spec: MirrorSpec, *, name: Path, rate: f
     elapsed = time.monotonic() - started
     statistics = session.statistics()
     asked = sum(sum(kinds.values()) for kinds in statistics.requests.values())
-    costs = _with_questions(session.costs, statistics)
+    costs = _with_questions(session.costs, statistics, doomed)
     to_send = sum(sum(cost.requests.values()) for cost in costs.values())
     read = sum(cost.bytes_read for cost in costs.values())
     expected = rate or 0.0
@@ -184,13 +198,20 @@ async def mirror_plan(session: Session, spec: MirrorSpec, *, name: Path, rate: f
     )
 
 
-def _with_questions(costs: Mapping[str, SiteCosts], statistics: Statistics) -> dict[str, SiteCosts]:
-    """Applying asks what planning has asked, but for blobs: sending them answers that."""
+def _with_questions(
+    costs: Mapping[str, SiteCosts], statistics: Statistics, doomed: Sequence[Deletion]
+) -> dict[str, SiteCosts]:
+    """Applying asks what planning has asked, but for blobs: sending them answers that. Each tag is looked at once more
+    before it is deleted.
+    """
     whole: dict[str, SiteCosts] = {}
+    deleted = Counter(deletion.repository.registry for deletion in doomed if not deletion.refused)
     for registry in sorted({*costs, *statistics.requests}):
         cost = costs.get(registry) or SiteCosts()
         requests = Counter(cost.requests)
         requests.update({kind: n for kind, n in statistics.requests.get(registry, {}).items() if kind != "HEAD blobs"})
+        if count := deleted[registry]:
+            requests.update({"HEAD manifests": count, "DELETE manifests": count})
         whole[registry] = msgspec.structs.replace(cost, requests=dict(sorted(requests.items())))
     return whole
 

@@ -2,7 +2,7 @@
 
 Only tags that a rule itself would have written count, only where every source of the repository was listed to its end,
 only as many as the rule allows. What nobody knows the source of is not touched: other rules' tags, single images, what
-is attached to images. A repository whose source has vanished altogether is left as it is.
+is attached to images. A repository whose source has vanished altogether, or has not one tag left, is left as it is.
 """
 
 from __future__ import annotations
@@ -135,15 +135,15 @@ def spared(doomed: Iterable[Deletion], failed: Iterable[str]) -> list[Deletion]:
     return [deletion for deletion in doomed if deletion.repository not in broken]
 
 
-async def carry_out(session: Session, doomed: Iterable[Deletion]) -> list[Deleted]:
-    """Delete them; what cannot be deleted without taking others along stays, and is reported."""
+async def carry_out(session: Session, doomed: Iterable[Deletion], done: list[Deleted]) -> None:
+    """Delete them; what cannot be deleted without taking others along stays, and is reported. ``done`` hears of each at
+    once: whoever is stopped knows what is gone.
+    """
     by_repository: dict[Repository, list[Deletion]] = {}
     for deletion in doomed:
         by_repository.setdefault(deletion.repository, []).append(deletion)
-    done: list[Deleted] = []
     for repository, wanted in by_repository.items():
-        done += await _Removal(session, repository, wanted).run()
-    return done
+        await _Removal(session, repository, wanted).run(done)
 
 
 # what is to go
@@ -209,8 +209,10 @@ def _by_destination(selections: Iterable[Selection]) -> Mapping[Repository, list
 
 
 def _blocked(gathered: Gathered) -> set[Repository] | None:
-    """Destinations of repositories that could not be listed; ``None``: it is not even known which these are."""
-    blocked: set[Repository] = set()
+    """Destinations of repositories that could not be listed, or that are empty: so they are at a registry that has lost
+    its data. ``None``: it is not even known which these are.
+    """
+    blocked = set(_by_destination(found for found in gathered.selections if not gathered.listings.get(found.source)))
     sources = [(rule, rule.source) for rule in gathered.rules if rule.source is not None]
     unknown = {str(source) for _, source in sources if source.exact is None}
     for problem in gathered.unreadable:
@@ -288,9 +290,8 @@ class _Removal:
         self._gone: set[str] = set()
         self._indexes: _Seen = {}
 
-    async def run(self) -> list[Deleted]:
-        """What became of each; a tag that somebody else has deleted is not mentioned."""
-        done: list[Deleted] = []
+    async def run(self, done: list[Deleted]) -> None:
+        """Tell ``done`` what became of each; a tag that somebody else has deleted is not mentioned."""
         for deletion in self._doomed.values():
             if deletion.refused:
                 done.append(Deleted(str(deletion), failure=Failure("AsyncraneError", deletion.refused)))
@@ -303,7 +304,6 @@ class _Removal:
                     continue
                 except AsyncraneError as exc:
                     done.append(Deleted(str(deletion), failure=Failure.of(exc)))
-        return done
 
     async def _delete(self, deletion: Deletion) -> str:
         named = (await self._remote.resolve(deletion.tag)).digest

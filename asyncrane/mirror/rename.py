@@ -23,7 +23,7 @@ import msgspec
 
 from asyncrane.errors import InvalidMirrorSpec, InvalidReference
 from asyncrane.oci.digest import Digest
-from asyncrane.oci.reference import DOCKER_HUB, Repository, check_tag, parse_registry
+from asyncrane.oci.reference import DOCKER_HUB, Repository, check_tag, parse_registry, refuse_user
 
 BUILTIN = ("registry", "path", "name", "tag", "digest")
 """The placeholders that every image has a value for, if it has tag and digest."""
@@ -48,7 +48,9 @@ class Template(msgspec.Struct, frozen=True):
         """Read ``registry/path[:tag]``. Docker Hub must be written out: nothing is pushed there by mistake.
 
         :raises InvalidMirrorSpec: when it can be no image, whatever the placeholders hold
+        :raises InvalidReference: when it begins with a user and password
         """
+        refuse_user(text)
         if any(brace in _PLACEHOLDER.sub("", text) for brace in "{}"):
             raise InvalidMirrorSpec(f"{text!r}: a brace without its partner")
         if "://" in text:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, TypeAlias
 
 import anyio
@@ -12,7 +12,7 @@ from asyncrane.abc import Place
 from asyncrane.engine.journal import Journal
 from asyncrane.engine.messages import Probe, Probed, WriteManifest
 from asyncrane.errors import AsyncraneError, Failure, JournalError
-from asyncrane.mirror.prune import Deleted
+from asyncrane.mirror.prune import Deleted, Deletion, carry_out
 from asyncrane.mirror.wishes import place_of
 from asyncrane.oci.digest import Digest
 from asyncrane.oci.reference import Reference, Repository
@@ -78,13 +78,17 @@ def moves(journal: Journal, run: int) -> Iterator[Move]:
         was = before.get((place, tag))
         if was != digest:
             yield Move(place, tag, digest, was)
-    for gone in _pruned(journal, run):
+    for gone in pruned(journal, run):
         name = Reference.parse(gone.destination)
         if gone.failure is None and name.tag is not None:
             yield Move(place_of(name.repository), name.tag, None, Digest.parse(gone.digest))
 
 
-def _pruned(journal: Journal, run: int) -> tuple[Deleted, ...]:
+def pruned(journal: Journal, run: int) -> tuple[Deleted, ...]:
+    """What a run deleted, and failed to, as far as it came to say so.
+
+    :raises JournalError: when there is no such run
+    """
     try:
         return msgspec.json.decode(journal.run(run).summary or "{}", type=_Summary).deleted
     except msgspec.DecodeError as exc:
@@ -104,18 +108,36 @@ async def rollback(session: Session, journal: Journal, run: int, *, delete_creat
     async def put_back(at: int, move: Move) -> None:
         async with limiter:
             try:
-                done[at] = await _put_back(session, move, delete_created=delete_created)
+                done[at] = await _put_back(session, move)
             except AsyncraneError as exc:
                 done[at] = Restored(str(move), "failed", failure=Failure.of(exc))
 
     async with anyio.create_task_group() as tasks:
         for at, move in enumerate(wanted):
             tasks.start_soon(put_back, at, move)
+    if delete_created:
+        await _delete(session, wanted, done)
     return [restored for restored in done if restored is not None]
 
 
-async def _put_back(session: Session, move: Move, *, delete_created: bool) -> Restored:
-    remote = session.remote(Repository(move.place.site.name, move.place.repository), writing=True)
+async def _delete(session: Session, wanted: Sequence[Move], done: list[Restored | None]) -> None:
+    """Delete what was kept, as pruning does: some registries delete no tags, and an image takes its tags along."""
+    doomed = [
+        Deletion(_repository(move), move.tag, digest=str(move.after or ""))
+        for move, kept in zip(wanted, done, strict=True)
+        if kept is not None and kept.fate == "kept"
+    ]
+    ended: list[Deleted] = []
+    await carry_out(session, doomed, ended)
+    gone = {deleted.destination: deleted for deleted in ended}
+    for at, move in enumerate(wanted):
+        if (deleted := gone.get(str(move))) is not None:
+            fate: Fate = "failed" if deleted.failure is not None else "deleted"
+            done[at] = Restored(str(move), fate, deleted.digest, deleted.failure)
+
+
+async def _put_back(session: Session, move: Move) -> Restored:
+    remote = session.remote(_repository(move), writing=True)
     now = await remote.probe(move.tag)
     digest = now.digest if now is not None else None
     if digest == move.before:
@@ -123,12 +145,13 @@ async def _put_back(session: Session, move: Move, *, delete_created: bool) -> Re
     if digest != move.after:
         return Restored(str(move), "moved-since", str(digest or ""))
     if move.before is None:
-        if not delete_created:
-            return Restored(str(move), "kept", str(digest))
-        await remote.delete(move.tag)
-        return Restored(str(move), "deleted", str(digest))
+        return Restored(str(move), "kept", str(digest))
     await _retag(remote, move.before, move.tag)
     return Restored(str(move), "restored", str(move.before))
+
+
+def _repository(move: Move) -> Repository:
+    return Repository(move.place.site.name, move.place.repository)
 
 
 async def _retag(remote: Remote, digest: Digest, tag: str) -> None:

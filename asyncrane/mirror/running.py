@@ -12,6 +12,7 @@ import anyio
 import anyio.lowlevel
 
 from asyncrane.engine.job import Job
+from asyncrane.engine.messages import Finish
 from asyncrane.engine.outcome import Outcome, TargetOutcome
 from asyncrane.errors import Failure
 
@@ -44,7 +45,7 @@ class Running:
     """``jobs``, carried out. ``on_outcome`` hears of each; ``knows`` says whether a source and destinations have
     answered something before; ``until`` is the time (as of :func:`time.time`) after which none is begun, ``at_once``
     how many requests there may be. What no other image could do either stops the images that are left: a dead journal
-    all of them, dead credentials those of the same registries (I1).
+    all of them, dead credentials those of the same registries (I1); ``finish`` hears of each that was not tried.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Running:
         at_once: int | None = None,
         keep: bool = True,
         knows: Callable[[str, Sequence[str]], bool] | None = None,
+        finish: Callable[[Finish], None] | None = None,
     ) -> None:
         self._engine = engine
         self._coming = deque(jobs)
@@ -66,6 +68,7 @@ class Running:
         self._window = WINDOW if until is None else min(UNTIL_WINDOW, at_once or UNTIL_WINDOW)
         self._keep = keep
         self._knows = knows
+        self._finish = finish
         self._open = 0
         self._trying: Counter[tuple[str, ...]] = Counter()
         self._moved = anyio.Event()
@@ -165,7 +168,10 @@ class Running:
     def _not_tried(self, job: Job, failure: Failure) -> None:
         told = Failure(failure.kind, f"not tried: {failure.message}", failure.status, failure.codes)
         targets = tuple(TargetOutcome(str(target), "failed", told) for target in job.targets)
-        self._count(job, Outcome(str(job), targets=targets))
+        outcome = Outcome(str(job), targets=targets)
+        if self._finish is not None:
+            self._finish(Finish(job.id, outcome))
+        self._count(job, outcome)
 
 
 def _registries(job: Job) -> tuple[str, ...]:

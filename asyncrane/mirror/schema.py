@@ -114,7 +114,7 @@ def _credentials() -> Schema:
             "password": _text("The password itself. Works, with a warning."),
             "helper": {
                 **_text("NAME of a program docker-credential-NAME."),
-                "pattern": "^[A-Za-z0-9_][A-Za-z0-9_.+-]*$",
+                "pattern": "^(?!docker-credential-)[A-Za-z0-9_][A-Za-z0-9_.+-]*$",
             },
         },
     )

@@ -14,6 +14,7 @@ from asyncrane.oci.reference import parse_registry
 from asyncrane.transport.options import OnMissing, RegistryOptions
 
 _SECRETS = ("password_env", "password_file", "password", "helper")
+_PROGRAM = "docker-credential-"
 _HELPER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
 
@@ -60,6 +61,8 @@ def _credentials(node: Node, context: Context) -> dict[str, Any]:
         if "username" in entry.keys:
             raise entry.keys["username"].error("a helper knows the user name")
         name = keys.text(value)
+        if name.startswith(_PROGRAM):
+            raise value.error(f"not a credential helper: {shown(name)} (leave out {_PROGRAM})")
         if not _HELPER.fullmatch(name):
             raise value.error(
                 f"not a credential helper: {shown(name)} (expected e.g. ecr-login, for docker-credential-ecr-login)"

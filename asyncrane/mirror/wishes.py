@@ -130,7 +130,6 @@ class _Gathering:
             for rule in self._found.rules:
                 if rule.image is not None:
                     singles.append(_single(rule, rule.image))
-                    self._look_ahead(tasks, singles[-1].targets)
                     continue
                 for repository, groups in await self._repositories(rule):
                     lists.append([])
@@ -147,7 +146,9 @@ class _Gathering:
             self._unreadable(source, exc)
             return []
         self._found.unreadable += [Unreadable(problem.repository, problem.failure) for problem in listing.problems]
-        return [(Repository(source.registry, name), source.match(name) or {}) for name in listing.names]
+        found = {Repository(source.registry, name): source.match(name) or {} for name in listing.names}
+        copies = _copies(rule, found)
+        return [(repository, groups) for repository, groups in found.items() if repository not in copies]
 
     async def _of_repository(
         self, tasks: TaskGroup, rule: Rule, repository: Repository, groups: Mapping[str, str], wishes: list[Wish]
@@ -188,6 +189,32 @@ class _Gathering:
 
     def _unreadable(self, what: object, error: AsyncraneError) -> None:
         self._found.unreadable.append(Unreadable(str(what), Failure.of(error)))
+
+
+def _copies(rule: Rule, sources: Mapping[Repository, Mapping[str, str]]) -> set[Repository]:
+    """Which of its sources the rule has made of others, in a registry that it both reads and writes: copied again, they
+    would be more with every run.
+    """
+    goes: dict[Repository, set[Repository]] = {}
+    for template in rule.to:
+        if "{tag}" in template.path or "{digest}" in template.path:
+            continue
+        for source, groups in sources.items():
+            if template.registry in ("{registry}", source.registry):
+                with contextlib.suppress(InvalidMirrorSpec):  # its images say so
+                    goes.setdefault(source, set()).add(_expanded(template, source, groups))
+    themselves = {source for source, where in goes.items() if source in where}
+    waiting = list(goes.keys() - set().union(*goes.values()))
+    made: set[Repository] = set()
+    while waiting:
+        fresh = (goes.get(waiting.pop(), set()) & sources.keys()) - made - themselves
+        made |= fresh
+        waiting += fresh
+    return made
+
+
+def _expanded(template: Template, source: Repository, groups: Mapping[str, str]) -> Repository:
+    return template.expand(registry=source.registry, path=source.path, tag="any", digest=None, groups=groups)[0]
 
 
 def _fixed(rule: Rule, source: Repository, groups: Mapping[str, str]) -> Iterator[Target]:

@@ -20,6 +20,7 @@ _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _PATH = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_USER = re.compile(r"(?:[A-Za-z]+://)?[^:/@]+:[^/]*@(?!sha\d+:)(?=localhost|.*[./:])")
 _LONGEST_NAME = 255
 
 
@@ -64,6 +65,7 @@ class Reference(msgspec.Struct, frozen=True, order=True):
 
         :raises InvalidReference: when it is not an image reference
         """
+        refuse_user(text)
         name, at, digest_text = text.partition("@")
         digest: Digest | None = None
         if at:
@@ -99,6 +101,7 @@ def parse_registry(text: str) -> str:
 
     :raises InvalidReference: when it is not a host, or a path follows it
     """
+    refuse_user(text)
     if not _HOST.fullmatch(text) or not _port_fits(text):
         raise InvalidReference(f"not a registry: {_short(text)} (expected host[:port])")
     return DOCKER_HUB if text in _HUB_ALIASES else text
@@ -112,6 +115,15 @@ def check_tag(tag: str) -> str:
     if not _TAG.fullmatch(tag):
         raise InvalidReference(f"not a tag: {_short(tag)}")
     return tag
+
+
+def refuse_user(text: str) -> None:
+    """Refuse ``user:password@host`` without repeating it: an error is read by more people than a password is for.
+
+    :raises InvalidReference: when it begins so
+    """
+    if _USER.match(text):
+        raise InvalidReference("not a name of a registry or an image: USER:PASSWORD@ is no part of it (use auth login)")
 
 
 def is_bare_registry(text: str) -> bool:
@@ -133,6 +145,7 @@ def is_loopback_or_private(registry: str) -> bool:
 
 
 def _split_host(text: str) -> tuple[str, str]:
+    refuse_user(text)
     scheme, found, _ = text.partition("://")
     if found:
         raise InvalidReference(f"not a repository: {_short(text)} (leave out {scheme}://)")

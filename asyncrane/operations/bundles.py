@@ -14,12 +14,13 @@ import anyio
 import anyio.to_thread
 
 from asyncrane.abc import Place, Sink
-from asyncrane.errors import AsyncraneError, NotFound
+from asyncrane.errors import NotFound
 from asyncrane.oci.descriptor import Descriptor
 from asyncrane.oci.digest import Digest
 from asyncrane.stores.contents import Contents
 from asyncrane.stores.layout import open_layout
 from asyncrane.stores.ociarchive import open_oci_archive
+from asyncrane.together import all_of
 
 _AT_ONCE = 16
 _SHOWN = 10
@@ -51,23 +52,14 @@ async def left_out(
     wanted: dict[Digest, None] = {}
     for root in roots:
         wanted |= dict.fromkeys(await anyio.to_thread.run_sync(bundle.missing, root))
-    lost: list[Digest] = []
-    errors: list[AsyncraneError] = []
     slots = anyio.CapacityLimiter(_AT_ONCE)
 
-    async def ask(digest: Digest) -> None:
+    async def ask(digest: Digest) -> bool:
         async with slots:
-            try:
-                if not await destination.has(digest):
-                    lost.append(digest)
-            except AsyncraneError as exc:
-                errors.append(exc)
+            return await destination.has(digest)
 
-    async with anyio.create_task_group() as tasks:
-        for digest in wanted:
-            tasks.start_soon(ask, digest)
-    if errors:
-        raise errors[0]
+    there = zip(wanted, await all_of(wanted, ask), strict=True)
+    lost = [digest for digest, has in there if not has]
     if lost:
         names = sorted(str.__str__(digest) for digest in lost)
         more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""

@@ -5,7 +5,7 @@ said of it.
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from itertools import count
 
@@ -33,6 +33,7 @@ from asyncrane.stores.locate import parse_location
 from asyncrane.stores.remote import Remote
 from asyncrane.stores.tarball import open_archive
 from asyncrane.stores.tarball_reading import ArchiveSource
+from asyncrane.together import all_of
 
 AT_ONCE = 8
 """Blobs of one run that are read at once, where nobody says otherwise."""
@@ -221,21 +222,16 @@ class _Judge:
     async def _children(
         self, source: Source, entries: Sequence[Descriptor], nesting: Nesting, depth: int
     ) -> tuple[Node, ...]:
-        nodes: dict[int, Node] = {}
-
-        async def read(at: int, entry: Descriptor) -> None:
+        async def read(entry: Descriptor) -> Node:
             if entry.media_type not in media.MANIFESTS:
-                nodes[at] = Node(entry=entry)  # a blob: an index may list anything
-                return
+                return Node(entry=entry)  # a blob: an index may list anything
             try:
                 manifest = await self._manifest(source, str(entry.digest))
             except (ContentError, NotFound) as exc:
-                nodes[at] = Node(problem=str(exc), entry=entry)
-            else:
-                nodes[at] = await self._node(source, manifest, nesting, entry, depth + 1)
+                return Node(problem=str(exc), entry=entry)
+            return await self._node(source, manifest, nesting, entry, depth + 1)
 
-        await _all(partial(read, at, entry) for at, entry in enumerate(entries))
-        return tuple(nodes[at] for at in range(len(entries)))
+        return tuple(await all_of(entries, read))
 
     async def _look(self, source: Source, node: Node) -> Found:
         """What all blobs are, each read once, however many images have it."""
@@ -243,21 +239,20 @@ class _Judge:
         for blob, layer in blobs(node):
             known = wanted.get(blob.digest)
             wanted[blob.digest] = (blob, layer or (known is not None and known[1]))
-        found: dict[Digest, Inspection | str | None] = {}
 
-        async def look(blob: Descriptor, layer: bool) -> None:
+        async def look(one: tuple[Descriptor, bool]) -> tuple[Digest, Inspection | str | None]:
+            blob, layer = one
             async with self._slots:
                 try:
-                    found[blob.digest] = await self._inspect(source, blob, layer=layer)
+                    return blob.digest, await self._inspect(source, blob, layer=layer)
                 except NotFound as exc:
                     # where its urls point nobody has to have it
-                    found[blob.digest] = None if media.is_nondistributable(blob.media_type) else str(exc)
+                    return blob.digest, None if media.is_nondistributable(blob.media_type) else str(exc)
                 except ContentError as exc:
-                    found[blob.digest] = str(exc)
+                    return blob.digest, str(exc)
 
         largest_first = sorted(wanted.values(), key=lambda one: -one[0].size)
-        await _all(partial(look, blob, layer) for blob, layer in largest_first)
-        return found
+        return dict(await all_of(largest_first, look))
 
     async def _inspect(self, source: Source, blob: Descriptor, *, layer: bool) -> Inspection | None:
         if not self._fast:
@@ -269,21 +264,3 @@ class _Judge:
             async with source.open(blob):
                 pass
         return None
-
-
-async def _all(work: Iterable[Callable[[], Awaitable[None]]]) -> None:
-    """Do everything at once. The first of our own errors stops the rest, and comes out as it is."""
-    errors: list[AsyncraneError] = []
-
-    async def do(one: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await one()
-        except AsyncraneError as exc:
-            errors.append(exc)
-            tasks.cancel_scope.cancel()
-
-    async with anyio.create_task_group() as tasks:
-        for one in work:
-            tasks.start_soon(do, one)
-    if errors:
-        raise errors[0]

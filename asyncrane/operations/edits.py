@@ -34,6 +34,7 @@ from asyncrane.operations.streams import Streams
 from asyncrane.session import Session
 from asyncrane.stores.cached import AT_ONCE, CachedSource, ReadCache
 from asyncrane.stores.locate import Location
+from asyncrane.together import all_of
 
 CANDIDATES = 1000
 """Tags of a repository that are looked at to find an old base."""
@@ -229,23 +230,15 @@ class Editor:
                 tags.append(tag)
             if len(tags) > CANDIDATES:
                 raise InvalidInput(f"{repository} has more than {CANDIDATES} tags: name the 'old_base'")
-        found: dict[str, View] = {}
-        errors: list[AsyncraneError] = []
 
-        async def read(tag: str) -> None:
+        async def read(tag: str) -> View | None:
             try:
-                found[tag] = await load(self._source(store.place), tag)
+                return await load(self._source(store.place), tag)
             except UnsupportedManifest:  # no image, so no base either
-                pass
-            except AsyncraneError as exc:
-                errors.append(exc)
+                return None
 
-        async with anyio.create_task_group() as tasks:
-            for tag in tags:
-                tasks.start_soon(read, tag)
-        if errors:
-            raise errors[0]
-        return [(repository.named(tag), found[tag]) for tag in tags if tag in found]
+        found = zip(tags, await all_of(tags, read), strict=True)
+        return [(repository.named(tag), view) for tag, view in found if view is not None]
 
     def __repr__(self) -> str:
         return f"Editor({self._cache!r})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
+import stat
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -18,6 +18,7 @@ from asyncrane.oci.platform import DEFAULT_PLATFORM, Platform
 from asyncrane.oci.select import pick
 from asyncrane.operations.places import located
 from asyncrane.session import Session
+from asyncrane.stores.files import destination, sweep, unfinished
 from asyncrane.stores.locate import Location
 
 _STDIN = Location("docker-archive", "-")
@@ -67,19 +68,22 @@ async def export_to(session: Session, image: str, path: Path, *, platform: Platf
 def _replaced(path: Path) -> Iterator[BinaryIO]:
     """A file that takes the place of ``path`` when the context ends without an error."""
     try:
+        target = destination(path)
         if path.exists() and not path.is_file():
             with path.open("wb", buffering=0) as device:
                 yield device
             return
-        target = path.resolve()
-        beside = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}")
-        file = os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb")
+        sweep(target.parent)
+        descriptor, beside = unfinished(target.parent)
     except OSError as exc:
         raise InvalidInput(f"cannot write {path}: {exc.strerror or exc}") from exc
     try:
-        with file:
+        with os.fdopen(descriptor, "wb") as file:
             yield file
-        beside.replace(target)
+            file.flush()
+            with contextlib.suppress(FileNotFoundError):
+                os.fchmod(descriptor, stat.S_IMODE(target.stat().st_mode))
+            beside.replace(target)
     except BaseException:
         with contextlib.suppress(OSError):
             beside.unlink()

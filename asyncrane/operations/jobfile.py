@@ -152,20 +152,19 @@ def _yaml(content: str) -> Any:
     """JSON is YAML, but for very little; it is tried first because it is read a hundred times faster."""
     if sum(map(content.count, _OPENS)) > _MOST_OPEN:  # the parser would take minutes to find that it cannot go so deep
         raise InvalidInput("neither JSON nor a YAML mapping: too many lists and mappings in one line")
-    from ruamel.yaml import YAML  # noqa: PLC0415  (most job files are JSON)
-    from ruamel.yaml.error import YAMLError  # noqa: PLC0415  (only where a line is no JSON)
+    from ruamel import yaml  # noqa: PLC0415  (most job files are JSON)
 
     try:
         with warnings.catch_warnings(action="error"):
-            return YAML(typ="safe", pure=True).load(content)
-    except (
-        YAMLError,
+            return yaml.YAML(typ="safe", pure=True).load(content)
+    except (  # the last two: tags it does not expect
+        yaml.error.YAMLError,
         Warning,
         ValueError,
         LookupError,
         TypeError,
         RecursionError,
-    ) as exc:  # the last two: tags it does not expect
+    ) as exc:
         mark = getattr(exc, "problem_mark", None)
         where = f"column {mark.column + 1}: " if mark is not None else ""
         problem = getattr(exc, "problem", None) or str(exc)

@@ -88,18 +88,18 @@ class Repacker:
             if shared.made is None:
                 try:
                     async with self._turns:
-                        await self._pack(source, blob, shared)
+                        shared.made = await self._pack(source, blob, shared)
                 except AsyncraneError as exc:
                     shared.failure = Failure.of(exc)
                     raise
-        assert shared.made is not None  # noqa: S101  (_pack has set it)
-        return shared.made
+            return shared.made
 
-    async def _pack(self, source: Source, blob: Descriptor, shared: _Shared) -> None:
+    async def _pack(self, source: Source, blob: Descriptor, shared: _Shared) -> Repacked:
         shared.spool = Spool()
+        made: Repacked | None = None
         try:
             async with source.open(blob) as chunks:
-                shared.made = await repacked(
+                made = await repacked(
                     chunks,
                     blob,
                     self._packing,
@@ -107,8 +107,9 @@ class Repacker:
                     always=self._packing.level is not None,
                     limiter=self._threads,
                 )
+            return made
         finally:
-            if not isinstance(shared.made, Layer):
+            if not isinstance(made, Layer):
                 shared.spool.close()
 
     def landed(self, layers: Iterable[Digest], place: Place) -> None:

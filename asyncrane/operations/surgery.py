@@ -26,6 +26,8 @@ from asyncrane.operations.jobs import run_jobs
 from asyncrane.session import Session
 from asyncrane.stores.locate import Location, parse_location, refuse_registry
 
+_UNSAID = HistoryEntry()
+
 
 async def append(  # noqa: PLR0913  (each is one fact about the image, and each has a default)
     session: Session,
@@ -38,7 +40,7 @@ async def append(  # noqa: PLR0913  (each is one fact about the image, and each 
     platforms: Sequence[Platform] = (),
     set_base_image_annotations: bool = False,
     created: str | None = None,
-    history: HistoryEntry = HistoryEntry(),  # noqa: B008  (it cannot change)
+    history: HistoryEntry = _UNSAID,
     nondistributable: bool = False,
     archive: Path | None = None,
 ) -> Outcome:

@@ -21,6 +21,7 @@ from asyncrane.registry.tree import Tree, Unread
 from asyncrane.session import Session
 from asyncrane.stores.locate import parse_repository, refuse_registry
 from asyncrane.stores.remote import Remote
+from asyncrane.together import all_of
 
 _AT_ONCE = 16
 """Manifests of one repository that are read at once."""
@@ -140,31 +141,24 @@ async def garbage(session: Session, repository: str, *, recursive: bool = False)
 async def _unused(remote: Remote, listing: Listing, at_once: int) -> list[Digest]:
     """Read what has to be read to know what is in use, and see."""
     tagged = {one.digest for one in listing.manifests if one.tags}
+    if len(tagged) == len(listing.manifests):
+        return []
     wanted = [
         one.digest
         for one in listing.manifests
         if not one.tags or one.media_type in media.INDEXES or one.media_type not in media.MANIFESTS
     ]
-    known: dict[Digest, Manifest] = {}
-    errors: list[AsyncraneError] = []
     slots = anyio.Semaphore(at_once)
 
-    async def read(digest: Digest) -> None:
+    async def read(digest: Digest) -> Manifest | None:
         async with slots:
             try:
-                known[digest] = await remote.manifest(str(digest))
+                return await remote.manifest(str(digest))
             except NotFound:
-                pass  # deleted since it was listed
-            except AsyncraneError as exc:
-                errors.append(exc)
-                tasks.cancel_scope.cancel()
+                return None  # deleted since it was listed
 
-    if len(tagged) < len(listing.manifests):
-        async with anyio.create_task_group() as tasks:
-            for digest in wanted:
-                tasks.start_soon(read, digest)
-    if errors:
-        raise errors[0]
+    found = zip(wanted, await all_of(wanted, read), strict=True)
+    known = {digest: manifest for digest, manifest in found if manifest is not None}
     used = in_use(tagged, known.values())
     return [one.digest for one in listing.manifests if one.digest in known and one.digest not in used]
 

@@ -23,6 +23,7 @@ from asyncrane.errors import (
 from asyncrane.oci.descriptor import Descriptor
 from asyncrane.oci.digest import Digest
 from asyncrane.registry import ranges
+from asyncrane.transport import tries
 from asyncrane.transport.answer import Answer
 from asyncrane.transport.challenge import delete_scope, pull_scope
 from asyncrane.transport.origin import Origin
@@ -188,6 +189,7 @@ class _Download:
         self._tries += 1
         if self._tries > _TRIES:
             raise cause
+        tries.tell(cause)
         await self._stack.aclose()
         if self._tries > 1:
             await anyio.sleep(0.05 * 2.0**self._tries)

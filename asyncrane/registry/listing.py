@@ -58,12 +58,16 @@ def _names(origin: Origin, target: str, key: str, scopes: Sequence[str]) -> Asyn
         # A full page without a Link is the end, or the work of a registry that knows only `last`.
         return f"{target}?n={size}&last={quote(page[-1], safe='')}" if len(page) == size else None
 
-    return pages(origin, f"{target}?n={size}", _reader(key), scopes=scopes, after=after)
+    single = f"{target}?n=1"
+    return pages(origin, f"{target}?n={size}", _reader(key), scopes=scopes, after=after, single=single)
 
 
 def _reader(key: str) -> Callable[[Answer], Sequence[str]]:
     def read(answer: Answer) -> Sequence[str]:
-        names = decode(answer).get(key)
+        fields = decode(answer)
+        names = fields.get(key)
+        if names is None and fields.get("errors"):
+            raise ServerFault(f"GET {bare_url(answer.url)}: an error in place of {key!r}", status=answer.status)
         if names is not None and not isinstance(names, list):
             raise ServerFault(f"GET {bare_url(answer.url)}: {key!r} is not a list", status=answer.status)
         return [name for name in names or () if isinstance(name, str) and name]  # Nexus puts nulls between them

@@ -45,10 +45,12 @@ async def pages(
     *,
     scopes: Sequence[str] = (),
     after: Callable[[Sequence[Item]], str | None] = lambda _: None,
+    single: str = "",
 ) -> AsyncIterator[Sequence[Item]]:
-    """The items of each page from ``target`` on; ``after`` says where more may be when a page has no ``Link``.
+    """The items of each page from ``target`` on; ``after`` says where more may be when a page has no ``Link``, and
+    ``single`` asks for one item: a registry that sends the same page for both has no pages, and sends all at once.
 
-    :raises ServerFault: when the pages go round in circles, have no end, or lead to another host
+    :raises ServerFault: when the pages go round in circles, have no end, or lead to another host, or nothing leads on
     """
     wanted: str | None = target
     asked: set[str] = set()
@@ -61,9 +63,10 @@ async def pages(
         items = read(answer)
         page = hash(tuple(items))
         if items and page in shown:
-            if guessed and page == last:  # `last` means nothing to this registry: it had sent everything at once
+            if guessed and page == last and hash(tuple(read(await first_page(origin, single, scopes=scopes)))) == page:
                 return
-            raise ServerFault(f"GET {bare_url(answer.url)}: a page that was sent before", status=answer.status)
+            again = f"GET {bare_url(answer.url)}: a page that was sent before: the list may not be complete"
+            raise ServerFault(again, status=answer.status)
         empty = 0 if items else empty + 1
         if empty > _MOST_EMPTY or len(asked) > MOST_PAGES:
             message = f"GET {bare_url(answer.url)}: the list has no end: {len(asked)} pages so far"

@@ -111,8 +111,12 @@ async def update(origin: Origin, path: str, session: Session) -> None:
 
 
 async def abandon(origin: Origin, path: str, session: Session) -> None:
-    """Tell the registry that nothing more will come, if it listens: it would keep the bytes for days."""
+    """Tell the registry that nothing more will come, if it listens: it would keep the bytes for days. One that wants to
+    be left alone for long is told all the same.
+    """
     with anyio.move_on_after(_GOODBYE, shield=True):
+        if (pause := origin.parked) < _GOODBYE:
+            await anyio.sleep(pause)
         try:
             await origin.request("DELETE", session.url, scopes=(push_scope(path),), expect=range(200, 600), retry=False)
         except AsyncraneError:

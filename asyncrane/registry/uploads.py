@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import anyio
 
 from asyncrane.abc import DOUBTED, Reader, UploadLedger
-from asyncrane.errors import DigestMismatch, RegistryError, ServerFault, TransportError
+from asyncrane.errors import DigestMismatch, RateLimited, RegistryError, ServerFault, TransportError
 from asyncrane.oci.descriptor import Descriptor
 from asyncrane.oci.digest import Digest
 from asyncrane.registry import blobs, sessions
@@ -24,6 +24,7 @@ from asyncrane.registry.sessions import HELD, Refused, Session
 from asyncrane.registry.strategy import CHUNK, MOST_LOSSES, Phase, Strategy, Verdict, temporary
 from asyncrane.registry.trail import Trail
 from asyncrane.registry.trials import first
+from asyncrane.transport import tries
 from asyncrane.transport.answer import Answer, Body
 from asyncrane.transport.challenge import push_scope
 from asyncrane.transport.origin import Origin
@@ -326,6 +327,8 @@ class _Sending:
         if verdict is Verdict.RESUME:
             try:
                 await sessions.update(self._origin, self._path, session)
+            except RateLimited:  # for longer than there is time: for a new session, too
+                raise error from None
             except RegistryError:
                 verdict = strategy.lost()
             else:
@@ -339,6 +342,7 @@ class _Sending:
             if isinstance(error, RegistryError) and "DIGEST_INVALID" in error.codes:
                 raise DigestMismatch(f"blob {self._blob.digest!s} arrived otherwise: {error}") from error
             raise error
+        tries.tell(error)
         if verdict is Verdict.RESTART:
             await sessions.abandon(self._origin, self._path, session)
             self._session = await sessions.begin(self._origin, self._path)

@@ -9,7 +9,7 @@ from ssl import SSLContext
 from urllib.parse import quote
 
 import anyio
-from aiohttp import ClientError, web
+from aiohttp import ClientError, StreamReader, web
 
 from asyncrane.errors import InvalidInput
 from asyncrane.server.accepting import accepting
@@ -39,6 +39,7 @@ def make_app(
     page: int = 1000,
     around: Around | None = None,
     google: bool = False,
+    silence: float = 300.0,
 ) -> web.Application:
     """The registry as an application.
 
@@ -46,6 +47,7 @@ def make_app(
     :param page: entries of the longest page of tags, repositories or referrers
     :param around: sees every call before access is checked, and every reply
     :param google: list and delete as Google's registries do
+    :param silence: seconds for which a client may send nothing of a body it owes, or take nothing of an answer
     """
     registry = Registry(storage, auth=auth, page=page, google=google)
 
@@ -59,10 +61,10 @@ def make_app(
             return error_reply(500, "UNKNOWN", "the registry failed; its log says why")
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        call = _call(request)
+        call = _call(request, silence)
         try:
             reply = await (around(call, inner) if around else inner(call))
-            return await _send(request, reply)
+            return await _send(request, reply, silence)
         except HangUp as order:
             return _hang_up(request, reset=order.reset)
         except _GONE:
@@ -140,7 +142,7 @@ def access_log(write: Callable[[str], None]) -> Around:
     return around
 
 
-def _call(request: web.Request) -> Call:
+def _call(request: web.Request, silence: float) -> Call:
     query: dict[str, tuple[str, ...]] = {}
     for name, value in request.query.items():
         query[name] = (*query.get(name, ()), value)
@@ -152,13 +154,25 @@ def _call(request: web.Request) -> Call:
         raw_query=request.rel_url.raw_query_string,
         query=query,
         headers=request.headers,
-        body=aiter(request.content.iter_any()),
+        body=_arriving(request.content, silence),
         length=length if length is not None else 0 if not request.can_read_body else -1,
         base=f"{request.scheme}://{request.host}",
     )
 
 
-async def _send(request: web.Request, reply: Reply) -> web.StreamResponse:
+async def _arriving(content: StreamReader, silence: float) -> AsyncIterator[bytes]:
+    """A body as it comes; a client that sends nothing more keeps nothing open."""
+    chunk = b"first"
+    while chunk:
+        with anyio.move_on_after(silence) as scope:
+            chunk = await content.readany()
+        if scope.cancelled_caught:
+            raise HangUp(reset=True)
+        if chunk:
+            yield chunk
+
+
+async def _send(request: web.Request, reply: Reply, silence: float) -> web.StreamResponse:
     headers = {"Docker-Distribution-API-Version": "registry/2.0", **reply.headers}
     if not isinstance(reply.body, Stream):
         return web.Response(status=reply.status, headers=headers, body=reply.body or None)
@@ -168,7 +182,10 @@ async def _send(request: web.Request, reply: Reply) -> web.StreamResponse:
     await response.prepare(request)
     async with aclosing(reply.body.chunks()) as chunks:
         async for chunk in chunks:
-            await response.write(chunk)
+            with anyio.move_on_after(silence) as scope:
+                await response.write(chunk)
+            if scope.cancelled_caught:
+                raise HangUp(reset=True)
     await response.write_eof()
     return response
 

@@ -81,7 +81,7 @@ def _parse(body: bytes, call: Call) -> Manifest:
     declared = call.headers.get("Content-Type", "").partition(";")[0].strip()
     expected = call.route.digest if call.route.by_digest else None
     try:
-        inner = msgspec.json.decode(body, type=_Typed).mediaType
+        inner = msgspec.json.decode(body, type=_Typed).media_type
         manifest = Manifest.read(body, content_type=declared, digest=expected)
         _ = manifest.subject
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
@@ -96,8 +96,8 @@ def _parse(body: bytes, call: Call) -> Manifest:
     return manifest
 
 
-class _Typed(msgspec.Struct):
-    mediaType: str = ""  # noqa: N815 - the field's name in the format
+class _Typed(msgspec.Struct, rename="camel"):
+    media_type: str = ""
 
 
 def _check_parts(storage: Storage, repository: str, manifest: Manifest) -> None:

@@ -50,6 +50,20 @@ def complaining(what: object) -> Iterator[None]:
         raise AsyncraneError(f"{what}: {exc.strerror or exc}") from exc
 
 
+def destination(path: Path) -> Path:
+    """Where a file is that the user named: his own link is followed. In a directory where everybody may make links
+    (``/tmp``) a stranger's is not, whether the kernel sees to that or not (``fs.protected_symlinks``).
+
+    :raises PermissionError: when it is a stranger's
+    """
+    if path.is_symlink():
+        link, directory = path.lstat(), path.parent.stat()
+        shared = stat.S_ISVTX | stat.S_IWOTH
+        if directory.st_mode & shared == shared and link.st_uid not in (os.geteuid(), directory.st_uid):
+            raise PermissionError(errno.EACCES, "a link of another user's, which is not followed", str(path))
+    return path.resolve()
+
+
 def flock(fd: int, *, exclusive: bool, wait: bool) -> bool:
     """Whether we have the lock. Where the file system has none (some network ones), or the platform, nobody has."""
     try:

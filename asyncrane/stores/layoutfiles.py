@@ -172,7 +172,11 @@ class Lease:
                 except FileNotFoundError:  # somebody else has given up, and removed what both of us had made
                     if attempt == _ATTEMPTS - 1:
                         raise
-            _create(root / "oci-layout", MARKER)
+            try:
+                _create(root / "oci-layout", MARKER)
+            except BaseException:
+                self.release()
+                raise
             sweep(root)
 
     def blob_directory(self, algorithm: str) -> None:

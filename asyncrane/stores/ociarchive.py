@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import tarfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from os import PathLike
 from pathlib import Path
@@ -19,13 +20,16 @@ from typing import BinaryIO, Literal, overload
 
 import anyio
 import anyio.to_thread
+import msgspec
 from anyio.from_thread import check_cancelled
 
-from asyncrane.abc import Place, Site
-from asyncrane.errors import ContentError, InvalidInput
+from asyncrane.abc import Place, Reader, Site
+from asyncrane.errors import AsyncraneError, ContentError, Failure, InvalidInput
+from asyncrane.oci.descriptor import Descriptor
 from asyncrane.oci.digest import Digest
+from asyncrane.oci.manifest import Manifest
 from asyncrane.stores.contents import Contents
-from asyncrane.stores.files import PIECE, Extent, complaining, sweep, unfinished
+from asyncrane.stores.files import PIECE, Extent, complaining, destination, sweep, unfinished
 from asyncrane.stores.garbage import reachable
 from asyncrane.stores.imageindex import LARGEST_INDEX, ImageIndex
 from asyncrane.stores.layout import Layout
@@ -90,7 +94,7 @@ async def _reading(path: Path, name: str) -> AsyncIterator[OciArchive]:
 async def _writing(path: Path) -> AsyncIterator[Layout]:
     target = await anyio.to_thread.run_sync(_check_target, path)
     lock, staging = await anyio.to_thread.run_sync(_stage, target)
-    layout = Layout(staging, place=Place(Site.opened(f"oci-archive:{target}")))
+    layout = _Staged(staging, target)
     try:
         async with layout:
             yield layout
@@ -103,9 +107,40 @@ async def _writing(path: Path) -> AsyncIterator[Layout]:
         os.close(lock)
 
 
+class _Staged(Layout):
+    """The layout that becomes ``target``: what is wrong with it is said of that, which is what was asked for."""
+
+    def __init__(self, path: Path, target: Path) -> None:
+        super().__init__(path, place=Place(Site.opened(f"oci-archive:{target}")))
+        self._target = target
+
+    async def put(self, blob: Descriptor, read: Reader) -> bool:
+        with self._said_of_target():
+            return await super().put(blob, read)
+
+    async def publish(self, manifest: Manifest, tag: str | None = None) -> None:
+        with self._said_of_target():
+            await super().publish(manifest, tag)
+
+    async def finish(self) -> None:
+        with self._said_of_target():
+            await super().finish()
+
+    @contextlib.contextmanager
+    def _said_of_target(self) -> Iterator[None]:
+        try:
+            yield
+        except AsyncraneError as exc:
+            failure = Failure.of(exc)
+            said = re.sub(rf"{re.escape(str(self.path))}[^\s:]*", lambda _: str(self._target), failure.message)
+            if said == failure.message:
+                raise
+            raise msgspec.structs.replace(failure, message=said).error() from exc
+
+
 def _check_target(path: Path) -> Path:
-    target = path.resolve()
-    with complaining(target):
+    with complaining(path):
+        target = destination(path)
         if target.is_dir():
             raise InvalidInput(f"{path} is a directory (for an OCI layout: oci:{path})")
         if not target.parent.is_dir():

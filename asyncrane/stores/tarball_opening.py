@@ -162,7 +162,7 @@ def _open(path: str, stack: ExitStack) -> OpenArchive:
 def _stream(path: str, stack: ExitStack) -> tuple[BinaryIO, bool]:
     """The file, and whether it can be read in any order from its beginning."""
     if path != STREAM:
-        file = cast("BinaryIO", stack.enter_context(Path(path).open("rb")))  # noqa: SIM115  (the stack closes it)
+        file = stack.enter_context(Path(path).open("rb"))  # noqa: SIM115  (the stack closes it)
         return file, stat.S_ISREG(os.fstat(file.fileno()).st_mode)
     if sys.stdin.isatty():
         raise InvalidInput("stdin is a terminal: nothing to read an archive from")

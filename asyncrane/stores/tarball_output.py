@@ -14,7 +14,7 @@ from typing import BinaryIO, cast
 from anyio.from_thread import check_cancelled
 
 from asyncrane.errors import InvalidInput
-from asyncrane.stores.files import PIECE, complaining, sweep, unfinished
+from asyncrane.stores.files import PIECE, complaining, destination, sweep, unfinished
 from asyncrane.stores.tarball_opening import STREAM
 
 _LARGEST_OCTAL = 8**11
@@ -30,7 +30,8 @@ class Destination:
 
     def __init__(self, path: str) -> None:
         self.name = "stdout" if path == STREAM else path
-        self._path = Path(os.path.realpath(path))
+        with complaining(self.name):
+            self._path = destination(Path(path))
         self._made: dict[int, Path | None] = {}
         self._streamed = path == STREAM or self._is_special()
         if path == STREAM and sys.stdout.isatty():

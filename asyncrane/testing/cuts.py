@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Unpack
 
 import anyio
@@ -22,11 +23,7 @@ _UPLOADS = ("upload-post", "upload-patch", "upload-put")
 
 def cut_response(at: int, *, reset: bool = False, **when: Unpack[When]) -> Fault:
     """Close the connection after ``at`` bytes of the answer's body."""
-
-    async def hang_up() -> None:
-        raise HangUp(reset=reset)
-
-    return _at_byte("cut_response", at, hang_up, when)
+    return _at_byte("cut_response", at, partial(_hang_up, reset=reset), when)
 
 
 def stall_response(at: int, gate: Gate | None = None, **when: Unpack[When]) -> Fault:
@@ -36,11 +33,7 @@ def stall_response(at: int, gate: Gate | None = None, **when: Unpack[When]) -> F
 
 def cut_request(at: int, *, reset: bool = False, **when: Unpack[When]) -> Fault:
     """Close the connection after ``at`` bytes of the request's body were taken; what was taken is kept."""
-
-    async def hang_up() -> None:
-        raise HangUp(reset=reset)
-
-    return _at_request_byte("cut_request", at, hang_up, when)
+    return _at_request_byte("cut_request", at, partial(_hang_up, reset=reset), when)
 
 
 def stall_request(at: int, gate: Gate | None = None, **when: Unpack[When]) -> Fault:
@@ -184,6 +177,10 @@ def _headers(call: Call, changes: Mapping[str, str | None]) -> Mapping[str, str]
         if value is not None:
             headers[name] = value
     return headers
+
+
+async def _hang_up(*, reset: bool) -> None:
+    raise HangUp(reset=reset)
 
 
 async def _first(body: AsyncIterator[bytes], keep: int) -> AsyncIterator[bytes]:

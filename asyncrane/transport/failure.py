@@ -5,7 +5,9 @@ A message is one line: what was asked of whom, and what came back; never a query
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import socket
 import ssl
 from collections.abc import Callable, Collection, Mapping
@@ -35,6 +37,8 @@ FOREIGN = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
 
 _NO_SUCH_HOST = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 _UNCONNECTED = (aiohttp.ClientConnectorError, ssl.SSLError, socket.gaierror)
+_OURS = "a client certificate, or another one"
+_ABOUT_US = re.compile("ALERT_.*(CERT|UNKNOWN_CA|ACCESS_DENIED)")
 _NONSENSE = (aiohttp.ClientResponseError, aiohttp.InvalidURL)
 
 
@@ -61,7 +65,8 @@ def of_answer(
         text = "a web page instead of an answer"
     message = f"{method} {bare_url(url)}: {status}{_phrase(status)}{f': {text}' if text else ''}{note}"
     if status == 429 or "TOOMANYREQUESTS" in codes:
-        return RateLimited(message, status=status, codes=codes, retry_after=retry_after)
+        wait = f" (to be asked again in {math.ceil(retry_after)} s)" if retry_after else ""
+        return RateLimited(message + wait, status=status, codes=codes, retry_after=retry_after)
     return _kind(status)(message, status=status, codes=codes)
 
 
@@ -115,6 +120,8 @@ def of_exception(exc: BaseException, method: str, url: str, *, limit: float = 0.
         exc = exc.__cause__
     if isinstance(exc, AsyncraneError):
         return exc
+    if (alert := _alert(exc)) is not None:
+        exc = alert
     kind, text = _explain(exc, limit)
     return kind(f"{what}: {text}")
 
@@ -137,6 +144,15 @@ def _explain(exc: BaseException, limit: float) -> tuple[type[AsyncraneError], st
     return ServerFault, f"cannot be sent: {scrubbed(str(exc), 120)}"
 
 
+def _alert(exc: BaseException | None) -> ssl.SSLError | None:
+    """What the server finds wrong with our certificate. From TLS 1.3 on that comes after the handshake, when aiohttp
+    takes it for a connection that broke: trying again changes nothing.
+    """
+    if isinstance(exc, aiohttp.ClientOSError) and isinstance(exc.__cause__, ssl.SSLError):
+        exc = exc.__cause__
+    return exc if isinstance(exc, ssl.SSLError) and _ABOUT_US.search(exc.reason or "") else None
+
+
 def _status(exc: BaseException) -> str:
     return f"{exc.status}{_phrase(exc.status)}" if isinstance(exc, aiohttp.ClientResponseError) else ""
 
@@ -155,7 +171,8 @@ def _reason(exc: BaseException) -> str:
     if isinstance(inner, ssl.SSLCertVerificationError):
         return f"the certificate is not trusted: {inner.verify_message}"
     if isinstance(inner, ssl.SSLError):
-        return f"TLS: {(inner.reason or str(inner)).replace('_', ' ').lower()}"
+        said = (inner.reason or str(inner)).replace("_", " ").lower()
+        return f"the server wants {_OURS} ({said})" if _alert(inner) is not None else f"TLS: {said}"
     if isinstance(inner, socket.gaierror):
         return "no such host" if inner.errno in _NO_SUCH_HOST else f"name resolution: {inner.strerror}"
     if isinstance(inner, OSError) and inner.errno:
@@ -168,6 +185,8 @@ def is_transient(error: TransportError) -> bool:
     cause = error.__cause__
     if isinstance(cause, Dropped):
         cause = cause.__cause__
+    if _alert(cause) is not None:
+        return False
     if isinstance(cause, aiohttp.ClientHttpProxyError):
         return cause.status >= 500
     if isinstance(cause, aiohttp.ClientConnectorCertificateError | ssl.SSLError | aiohttp.ClientSSLError):

@@ -19,15 +19,15 @@ _SAME_TROUBLE = 1.0
 class Gate:
     """Shut while a registry asked to be left alone. Times are the event loop's, in seconds."""
 
-    __slots__ = ("_counters", "_registry", "_slowed", "on_throttle", "quota_until", "until")
+    __slots__ = ("_counters", "_held", "_slowed", "on_throttle", "quota_until", "until")
 
-    def __init__(self, registry: str, counters: Counters) -> None:
+    def __init__(self, counters: Counters) -> None:
         self.until = 0.0
         self.quota_until = 0.0
         self.on_throttle: Callable[[float], None] | None = None
-        self._registry = registry
         self._counters = counters
         self._slowed = -math.inf
+        self._held = 0
 
     def park(self, seconds: float) -> None:
         """Leave the registry alone for so long; a longer wait in force stays."""
@@ -60,8 +60,12 @@ class Gate:
         """The quota is used up: hold back what counts against it (manifests that are fetched), nothing else."""
         self.quota_until = max(self.quota_until, asyncio.get_running_loop().time() + seconds)
 
-    async def wait(self, *, counted: bool, deadline: float = math.inf) -> None:
-        """Wait until a request may go out; ``counted`` when it would count against a quota.
+    def pause(self, now: float) -> float:
+        """Seconds until it opens: for everybody, or for what counts against a quota, where any such waits."""
+        return max(0.0, self.until - now, self.quota_until - now if self._held else 0.0)
+
+    async def wait(self, *, counted: bool, deadline: float, what: Callable[[], str]) -> None:
+        """Wait until a request may go out; ``counted`` when it would count against a quota, ``what`` names it.
 
         :raises RateLimited: when that is after ``deadline``
         """
@@ -72,11 +76,20 @@ class Gate:
             if until <= now:
                 return
             if until > deadline:
-                raise RateLimited(
-                    f"{self._registry}: rate limited for {until - now:.0f} s more", retry_after=until - now
-                )
-            if counted and self.quota_until > self.until and self.on_throttle is not None:
-                self.on_throttle(until - now)
+                raise RateLimited(f"{what()}: rate limited for {until - now:.0f} s more", retry_after=until - now)
             # never early, and not all at once
             spread = random.random() * min(1.0, 0.1 * (until - now))  # noqa: S311  jitter, not a secret
-            await anyio.sleep(until - now + spread)
+            if counted and self.quota_until > self.until:
+                await self._wait_for_quota(until - now, spread)
+            else:
+                await anyio.sleep(until - now + spread)
+
+    async def _wait_for_quota(self, seconds: float, spread: float) -> None:
+        """However many wait, it is told once."""
+        if not self._held and self.on_throttle is not None:
+            self.on_throttle(seconds)
+        self._held += 1
+        try:
+            await anyio.sleep(seconds + spread)
+        finally:
+            self._held -= 1

@@ -20,7 +20,7 @@ from yarl import URL
 from asyncrane.auth.keychain import Keychain
 from asyncrane.errors import AsyncraneError, ConnectFailed, RateLimited, RegistryError, TransportError
 from asyncrane.oci.reference import is_loopback_or_private
-from asyncrane.transport import failure, retry
+from asyncrane.transport import failure, retry, tries
 from asyncrane.transport.answer import Answer, Body, Streaming
 from asyncrane.transport.call import Call
 from asyncrane.transport.capabilities import Capabilities
@@ -76,7 +76,7 @@ class Origin:
         self._head_start = head_start
         self._traffic = traffic or Traffic(RegistryOptions())
         self._counters = Counters()
-        self._gate = Gate(registry, self._counters)
+        self._gate = Gate(self._counters)
         self._tokens = Tokens(registry, keychain, self._ask_token_service)
         self._clock = asyncio.get_running_loop().time
         self._base = ""
@@ -108,9 +108,9 @@ class Origin:
     ) -> Answer:
         """Ask the registry and read the whole answer, at most ``limit`` bytes.
 
-        ``target`` is a path, or an absolute URL that is encoded already. Without ``retry`` there is one attempt, save
-        for the one renewal of a refused token. A body that was partly read is never sent again. ``patience`` is the
-        seconds that the answer may take longer than the stall limit: a registry hashes and moves a large blob first.
+        ``target`` is a path, or an absolute URL that is encoded already. Without ``retry`` there is one attempt, also
+        while the registry is parked, save for the one renewal of a refused token. A body that was partly read is never
+        sent again. ``patience``: the seconds that a large blob to be hashed and moved may add to the stall limit.
 
         :raises RegistryError: for a status that is not in ``expect``
         :raises TransportError: when there is no answer
@@ -148,8 +148,8 @@ class Origin:
 
     @property
     def parked(self) -> float:
-        """Seconds for which the registry is still to be left alone."""
-        return max(0.0, self._gate.until - self._clock())
+        """Seconds for which the registry is still to be left alone, or what waits for its quota has to wait."""
+        return self._gate.pause(self._clock())
 
     def statistics(self) -> OriginStatistics:
         """What went over the wire so far."""
@@ -168,13 +168,13 @@ class Origin:
                 await self._place(call)
             gate = self._gate
             counted = call.kind == "manifests" and call.method == "GET"
-            if (gate.until or gate.quota_until) and not call.foreign:
-                await gate.wait(counted=counted, deadline=call.started + self._policy.max_time)
+            if (gate.until or gate.quota_until) and call.retry and not call.foreign:
+                await gate.wait(counted=counted, deadline=call.started + self._policy.max_time, what=call.what)
             headers = await self._headers(call)
             lane = self._traffic.lane(call)
             if lane is not None:
                 await lane.acquire()
-                if gate.is_shut(counted=counted):  # what happened meanwhile is not to be waited for in the lane
+                if call.retry and gate.is_shut(counted=counted):  # what is new is not to be waited for in the lane
                     lane.release()
                     continue
                 call.lane = lane
@@ -246,12 +246,12 @@ class Origin:
         if body.length is not None:
             headers = {**headers, "Content-Length": str(body.length)}
         pace = self._traffic.sent if carries_blob(call) else None
-        upload = Upload(body, call.what(), self._wire.stall_timeout, patience=call.patience, pace=pace)
+        stall, counters = self._wire.stall_timeout, self._counters
+        upload = Upload(body, call.what(), stall, counters, patience=call.patience, pace=pace)
         limit = _LARGEST_ANSWER if call.limit is None else call.limit
         try:
             return await self._wire.upload(call.method, call.url, call.route, headers, upload, limit=limit)
         finally:
-            self._counters.sent += upload.taken
             call.spent = upload.taken > 0 and isinstance(call.body, Body)
 
     async def _headers(self, call: Call) -> Mapping[str, str]:
@@ -347,6 +347,7 @@ class Origin:
         if call.failures > policy.retries or self._clock() + waiting > call.started + policy.max_time:
             raise error
         self._counters.retries += 1
+        tries.tell(error)
         if self._wire.trace is not None:
             self._wire.trace.note(f"again in {waiting:.2f} s: {error}")
         if limited and not call.foreign:

@@ -17,6 +17,7 @@ RETRYABLE = frozenset({408, 429, 499, 500, 502, 503, 504, 522})
 
 _OVERLOADED = frozenset({408, 503, 504})
 _LONGEST = 30.0
+_YEAR = 366 * 86400.0
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -40,7 +41,9 @@ def may_change(status: int) -> bool:
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds the server asks to wait (RFC 9110, 10.2.3), ``None`` if unsaid; ``now`` is seconds since 1970."""
+    """Seconds the server asks to wait (RFC 9110, 10.2.3), a year at the most, ``None`` if unsaid; ``now`` counts from
+    1970.
+    """
     value = headers.get("Retry-After")
     if value is None:
         return None
@@ -49,12 +52,12 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
         seconds = float(value)
     except ValueError:
         return _until(value, now)
-    return seconds if 0.0 <= seconds < float("inf") else None
+    return min(seconds, _YEAR) if 0.0 <= seconds < float("inf") else None
 
 
 def _until(date: str, now: float) -> float | None:
     try:
-        return max(0.0, parsedate_to_datetime(date).timestamp() - now)
+        return min(max(0.0, parsedate_to_datetime(date).timestamp() - now), _YEAR)
     except (ValueError, TypeError, OverflowError):
         return None
 
@@ -73,7 +76,7 @@ def exhausted(headers: Mapping[str, str]) -> float | None:
         except ValueError:
             continue
         if 0.0 < seconds < float("inf"):
-            return seconds
+            return min(seconds, _YEAR)
     return None
 
 

@@ -12,18 +12,21 @@ import aiohttp
 import anyio
 from yarl import URL
 
-from asyncrane.errors import AsyncraneError, ServerFault, SizeMismatch, TransportError
+from asyncrane.errors import AsyncraneError, ServerFault, SizeMismatch, TimedOut, TransportError
 from asyncrane.transport import failure
 from asyncrane.transport.answer import Body
 from asyncrane.transport.proxy import Proxies, Proxy
 from asyncrane.transport.rate import Pace
 from asyncrane.transport.redaction import Trace, bare_url
+from asyncrane.transport.statistics import Counters
 from asyncrane.transport.tls import Context, Trust
 
 SMALL = 64 * 1024
 """Bytes that fit a socket's buffers: a body up to this size is handed over at once."""
 
 _LETTING_GO = 5.0
+_SLOWEST = 4096
+"""Bytes a second, after the stall limit: what comes byte by byte would never stall, and never end."""
 
 
 class Response(aiohttp.ClientResponse):
@@ -62,12 +65,20 @@ class Route:
 class Upload:
     """A :class:`Body` on its way, as an iterator aiohttp reads in a task of its own.
 
-    ``taken`` is how many bytes were read from it, ``error`` what it raised. ``scope`` is cancelled when a chunk handed
-    over is not asked about again within the stall limit: then the peer does not take it. Bytes leave at ``pace``.
+    ``taken`` is how many bytes were read from it, which ``counters`` hear of at once, ``error`` what it raised.
+    ``scope`` is cancelled when a chunk handed over is not asked about again within the stall limit: then the peer does
+    not take it. Bytes leave at ``pace``.
     """
 
     def __init__(
-        self, body: Body, what: str, stall_timeout: float, *, patience: float = 0.0, pace: Pace | None = None
+        self,
+        body: Body,
+        what: str,
+        stall_timeout: float,
+        counters: Counters,
+        *,
+        patience: float = 0.0,
+        pace: Pace | None = None,
     ) -> None:
         self.patience = patience
         self.taken = 0
@@ -77,6 +88,7 @@ class Upload:
         self._length = body.length
         self._what = what
         self._stall = stall_timeout
+        self._counters = counters
         self._pace = pace
         self._clock = asyncio.get_running_loop().time
         self._ended = False
@@ -119,6 +131,7 @@ class Upload:
                 self._mismatch(f"the body ended after {self.taken} of {self._length} bytes")
             raise
         self.taken += len(chunk)
+        self._counters.sent += len(chunk)
         if self._length is None or self.taken < self._length:
             return chunk
         if self.taken > self._length:
@@ -247,13 +260,14 @@ class Wire:
         """The body of an answer, cut at ``limit`` bytes when it is an error's.
 
         :raises ServerFault: when it is longer than that
+        :raises TimedOut: when it comes slower than anybody has to send it
         """
         if method == "HEAD":
             response.release()
             return b""
         try:
             length = response.content_length
-            if length is not None and length <= limit:
+            if length is not None and length <= limit and response.content.is_eof():  # it has come already
                 return await response.read()
             return await self._read_piecewise(method, response, limit)
         except failure.FOREIGN as exc:
@@ -261,6 +275,8 @@ class Wire:
 
     async def _read_piecewise(self, method: str, response: aiohttp.ClientResponse, limit: int) -> bytes:
         pieces, size = list[bytes](), 0
+        clock = asyncio.get_running_loop().time
+        started = clock()
         try:
             while chunk := await response.content.readany():
                 pieces.append(chunk)
@@ -271,6 +287,8 @@ class Wire:
                     )
                 if size > limit:
                     break
+                if (spent := clock() - started) > self.stall_timeout + size / _SLOWEST:
+                    raise TimedOut(f"{method} {bare_url(str(response.url))}: {size} bytes in {spent:.0f} s, and no end")
         finally:
             if not response.content.at_eof():
                 response.close()

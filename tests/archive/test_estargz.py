@@ -7,27 +7,24 @@ import hashlib
 import io
 import json
 import os
-import shutil
 import subprocess
 import tarfile
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from backports import zstd
 
-from asyncrane.archive.estargz import CHUNK, Estargz, estargz
+from asyncrane.archive.estargz import CHUNK
 from asyncrane.archive.estargz_reader import EstargzReader
-from asyncrane.archive.estargz_toc import FOOTER_SIZE, TOC_DIGEST, UNCOMPRESSED_SIZE, footer
+from asyncrane.archive.estargz_toc import FOOTER_SIZE, TOC_DIGEST, UNCOMPRESSED_SIZE
 from asyncrane.archive.formats import Packing, layer_format_from_environment
-from asyncrane.archive.layers import Layer, layer_file
 from asyncrane.archive.members import GZIP_LEVELS, Gzip
 from asyncrane.archive.packing import Packer
-from asyncrane.archive.spool import Spool
-from asyncrane.errors import AsyncraneError, ContentError, InvalidInput, NotFound
+from asyncrane.errors import NotFound
 from asyncrane.oci.digest import Digest
+from tests.archive.estargz_blobs import estargz_file, made, opened
 from tests.archive.test_layers import NOISE, read, tar, write
-from tests.peers import require
+from tests.peers import built, require
 
 LARGE = os.urandom(1000) * (2 * CHUNK // 1000 + 500)
 MODULE, VERSION = "github.com/containerd/stargz-snapshotter/estargz", "v0.19.1"
@@ -66,24 +63,6 @@ def corpus() -> bytes:
 
 
 CORPUS = corpus()
-
-
-async def estargz_file(path: Path, level: int | None = None) -> Layer:
-    return await layer_file(path, Packing("estargz", level))
-
-
-def made(content: bytes, **options: int) -> tuple[bytes, Estargz]:
-    """The blob, and what is said of it."""
-    pieces, blob = estargz(io.BytesIO(content), "layer", **options), b""
-    while True:
-        try:
-            blob += next(pieces)
-        except StopIteration as ended:
-            return blob, ended.value
-
-
-def opened(blob: bytes, toc_digest: Digest | None = None) -> EstargzReader:
-    return EstargzReader(lambda at, size: blob[at : at + size], len(blob), "layer", toc_digest=toc_digest)
 
 
 def members(content: bytes) -> dict[str, tuple[bytes, int, int, bytes, str]]:
@@ -238,97 +217,6 @@ def test_a_sparse_file_becomes_an_ordinary_one(tmp_path: Path) -> None:
         assert members(gzip.decompress(blob))["holes"][3] == content
 
 
-def resummed(block: bytes) -> bytes:
-    """A header that adds up."""
-    summed = sum(block[:148]) + 8 * 32 + sum(block[156:512])
-    return block[:148] + b"%06o\0 " % summed + block[156:]
-
-
-def unknown(content: bytes) -> bytes:
-    """A tar whose first entry is of a kind that nobody knows."""
-    return resummed(content[:156] + b"Q" + content[157:512]) + content[512:]
-
-
-def negative() -> bytes:
-    """A tar with an entry of -512 bytes (CVE-2025-8194)."""
-    content = tar()
-    return resummed(content[:124] + b"\xff" * 10 + b"\xfe\x00" + content[136:512]) + content[512:]
-
-
-def huge_header() -> bytes:
-    """A tar with a name of 8 GB, most of it not there."""
-    entry = tarfile.TarInfo("././@LongLink")
-    entry.type, entry.size = tarfile.GNUTYPE_LONGNAME, 8**11 - 1
-    return entry.tobuf(tarfile.GNU_FORMAT) + bytes(100_000)
-
-
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        (b"", "not a tar"),
-        (b"no tar at all, but long enough to be one" * 100, "not a tar"),
-        (tar({"a": NOISE})[:300_000], "cut off"),
-        (tar({"a": b"1", "b": b"2"})[:1100], "cut off"),
-        (gzip.compress(tar({"a": NOISE}))[:-300_000], "ends in the middle of its gzip data"),
-        (tar({"../../etc/passwd": b"x"}), "leads out of it"),
-        (tar(link="../shadow"), "leads out of it"),
-        (unknown(tar()), "'etc/motd' is an entry of type 'Q'"),
-        (negative(), "not a tar"),
-        (huge_header(), "not a tar"),
-    ],
-)
-async def test_what_is_no_layer_is_refused_in_one_line(tmp_path: Path, content: bytes, says: str) -> None:
-    path = write(tmp_path / "layer.tar", content)
-    with pytest.raises(ContentError, match=r"layer\.tar") as caught:
-        await estargz_file(path)
-    assert says in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("content", [b"", unknown(tar()), negative(), huge_header(), tar({"a": NOISE})[:300_000]])
-def test_what_cannot_be_converted_is_refused_in_one_line(content: bytes) -> None:
-    """Layers that come from elsewhere are not looked through before."""
-    with pytest.raises(ContentError, match="layer") as caught:
-        made(content)
-    assert "\n" not in str(caught.value)
-
-
-async def test_a_missing_file_and_a_directory_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match="No such file"):
-        await estargz_file(tmp_path / "missing")
-    with pytest.raises(InvalidInput, match="not a regular file"):
-        await estargz_file(tmp_path)
-
-
-def spoiled() -> Mapping[str, bytes]:
-    """Blobs that are not what they say."""
-    blob, _ = made(tar({"a": NOISE, "b": b"x" * 3000}))
-    at = int(blob[-35:-19], 16)
-    end = blob[at:]
-    return {
-        "flipped content": blob[:2000] + bytes((blob[2000] ^ 1,)) + blob[2001:],
-        "no footer": blob[:-FOOTER_SIZE],
-        "cut off": blob[:-10],
-        "another offset": blob[:-FOOTER_SIZE] + footer(0),
-        "an offset behind the end": blob[:-FOOTER_SIZE] + footer(len(blob)),
-        "shifted content": blob[1000:at] + bytes(1000) + end,
-        "nothing": b"",
-    }
-
-
-@pytest.mark.parametrize("how", spoiled())
-def test_what_is_spoiled_is_noticed(how: str) -> None:
-    with pytest.raises(ContentError, match="layer"):
-        opened(spoiled()[how]).verify()
-
-
-def test_a_toc_that_somebody_exchanged_is_noticed() -> None:
-    blob, _ = made(tar({"a": b"good"}))
-    other, _ = made(tar({"a": b"evil"}))
-    with pytest.raises(ContentError, match="table of contents"):
-        opened(other, opened(blob).toc_digest)
-
-
 def test_stargz_from_before_has_a_shorter_footer() -> None:
     blob, said = made(tar({"a": NOISE}))
     legacy = blob[-FOOTER_SIZE:]
@@ -365,37 +253,14 @@ def test_the_fast_gzip_is_read_by_the_standard_one() -> None:
         assert gzip.decompress(member.compress(content) + member.finish()) == content
 
 
-def test_nothing_is_left_of_a_spool_and_no_room_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with Spool() as spool:
-        spool.write(b"content")
-        assert list(tmp_path.iterdir()) == []
-        assert spool.read_at(3, 100) == b"tent"
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
-    with pytest.raises(AsyncraneError, match="cannot write a temporary file in"):
-        Spool()
-
-
 @pytest.fixture(scope="session")
 def judge() -> Path:
     """The stargz-snapshotter's reader, built once into the user's cache directory."""
-    source = Path(__file__).with_name("estargz_judge.go")
-    version = hashlib.sha256(source.read_bytes() + VERSION.encode()).hexdigest()[:12]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asyncrane" / f"estargz-{version}"
-    program = cache / "judge"
-    if program.exists():
-        return program
-    go = shutil.which("go")
-    if go is None:
-        pytest.skip("go is not installed")
-    cache.mkdir(parents=True, exist_ok=True)
-    shutil.copy(source, cache / "main.go")
-    (cache / "go.mod").write_text(f"module judge\n\ngo 1.21\n\nrequire {MODULE} {VERSION}\n")
-    for arguments in (["mod", "tidy"], ["build", "-o", program, "."]):
-        built = subprocess.run([go, *arguments], cwd=cache, capture_output=True, text=True, check=False)
-        if built.returncode:
-            pytest.skip(f"the stargz-snapshotter's reader cannot be built here: {built.stderr.strip()[-200:]}")
-    return program
+    source = Path(__file__).with_name("estargz_judge.go").read_text()
+    version = hashlib.sha256(f"{source}{VERSION}".encode()).hexdigest()[:12]
+    module = f"module judge\n\ngo 1.21\n\nrequire {MODULE} {VERSION}\n"
+    commands = ["mod", "tidy"], ["build", "-o", "judge", "."]
+    return built(f"estargz-{version}", "judge", *commands, sources={"main.go": source, "go.mod": module})
 
 
 @pytest.mark.conformance

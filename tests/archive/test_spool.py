@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
 from asyncrane.archive.spool import Bounded, Room, Spool
+from asyncrane.errors import AsyncraneError
 
 
 def test_what_was_written_is_read_from_anywhere() -> None:
@@ -25,3 +30,14 @@ def test_a_file_is_whole_or_not_there_and_gives_its_room_back() -> None:
         assert third.spool is not None
         assert (first.spool.read_at(0, 9), third.spool.read_at(0, 9)) == (b"1234", b"123456")
         assert not room.take(1)
+
+
+def test_nothing_is_left_of_a_spool_and_no_room_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with Spool() as spool:
+        spool.write(b"content")
+        assert list(tmp_path.iterdir()) == []
+        assert spool.read_at(3, 100) == b"tent"
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    with pytest.raises(AsyncraneError, match="cannot write a temporary file in"):
+        Spool()

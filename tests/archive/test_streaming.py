@@ -8,10 +8,7 @@ import os
 import socket
 import subprocess
 import tarfile
-import threading
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
@@ -28,6 +25,7 @@ from asyncrane.archive.members import Gzip
 from asyncrane.archive.streaming import in_memory, kind_of, packed
 from asyncrane.errors import ContentError, InvalidInput, NotFound
 from asyncrane.oci.digest import Digest
+from tests.archive.pipes import pipe
 from tests.archive.test_layers import NOISE, tar, write
 from tests.peers import require
 
@@ -37,23 +35,6 @@ async def streamed(name: str | Path, packing: Packing | None = None, *, newest: 
     async with packed(str(name), packing, newest=newest) as (packer, pieces):
         content = b"".join([piece async for piece in pieces])
         return packer.layer(in_memory(content)), content
-
-
-@contextmanager
-def fed(path: Path, content: bytes, step: int = 100_000) -> Iterator[Path]:
-    """A pipe into which ``content`` is written in pieces of ``step`` bytes by somebody else."""
-
-    def feed() -> None:
-        with path.open("wb", buffering=0) as pipe:
-            for at in range(0, len(content), step):
-                pipe.write(content[at : at + step])
-
-    os.mkfifo(path)
-    writer = threading.Thread(target=feed, daemon=True)
-    writer.start()
-    yield path
-    writer.join(10)
-    assert not writer.is_alive()
 
 
 @settings(max_examples=60, deadline=None)
@@ -89,8 +70,8 @@ def test_what_a_few_bytes_stand_for_comes_in_small_pieces(pack: type[bytes]) -> 
 async def test_a_pipe_makes_the_layer_that_a_file_makes(tmp_path: Path, pack: type[bytes], step: int) -> None:
     content = pack(tar({"a": NOISE[: 3000 if step == 1 else 700_000]}))
     expected = await layer_file(write(tmp_path / "layer", content))
-    with fed(tmp_path / "pipe", content, step) as pipe:
-        layer, sent = await streamed(pipe)
+    with pipe(tmp_path / "pipe", content, step) as name:
+        layer, sent = await streamed(name)
     assert (layer.compression, layer.digest, layer.size, layer.diff_id) == (
         expected.compression,
         expected.digest,
@@ -113,17 +94,17 @@ async def test_a_pipe_makes_the_layer_that_a_file_makes(tmp_path: Path, pack: ty
     ],
 )
 async def test_what_is_no_layer_is_refused_before_its_last_piece(tmp_path: Path, content: bytes, says: str) -> None:
-    with fed(tmp_path / "pipe", content) as pipe:
+    with pipe(tmp_path / "pipe", content) as name:
         sent = b""
         said = ""
-        async with packed(str(pipe)) as (_, pieces):
+        async with packed(name) as (_, pieces):
             try:
                 async for piece in pieces:
                     sent += piece
             except ContentError as exc:
                 said = str(exc)
     assert says in said
-    assert str(pipe) in said
+    assert name in said
     try:
         complete = bool(gzip.decompress(sent))
     except (EOFError, zlib.error, gzip.BadGzipFile):

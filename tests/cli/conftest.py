@@ -136,12 +136,6 @@ def program(tmp_path: Path) -> Program:
 
 
 @pytest.fixture
-async def registry() -> AsyncIterator[FaultyRegistry]:
-    async with FaultyRegistry() as started:
-        yield started
-
-
-@pytest.fixture
 async def other() -> AsyncIterator[FaultyRegistry]:
     async with FaultyRegistry() as started:
         yield started

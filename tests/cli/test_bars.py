@@ -71,6 +71,26 @@ def test_nothing_is_wider_or_higher_than_the_terminal(
     assert seen[-1] == "", "where the terminal writes ^C"
 
 
+@pytest.mark.parametrize("name", ["registry-1.docker.io", "123456789012.dkr.ecr.eu-central-1.amazonaws.com"])
+def test_on_eighty_columns_no_number_of_a_registry_is_cut_off(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name is, if anything: it has been read before."""
+    busy = RegistryView({"PUT uploads": 12345}, sent=480 * MIB, retries=321, busy=34, limit=48, parked=125.0)
+    lines = drawn(running(**{name: SOURCE, "backup.example.com": busy}), monkeypatch, columns=80)
+    assert lines[2].startswith(name[:19])
+    for said in ("↓ 0 B/s", "↑ 0 B/s", "34/48", "321 repeated", "waits 2:05"):
+        assert said in lines[3]
+    assert lines[2].index("12/16") == lines[3].index("34/48")
+
+
+def test_numbers_keep_their_places_while_they_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    idle = RegistryView({"GET blobs": 1}, busy=1, limit=8)
+    busy = RegistryView({"GET blobs": 99999}, busy=12, limit=48)
+    first, later = (drawn(running(host=view), monkeypatch)[2] for view in (idle, busy))
+    assert [first.index(word) for word in ("at once", "requests")] == [
+        later.index(word) for word in ("at once", "requests")
+    ]
+
+
 def test_the_busiest_of_many_registries_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     many = {f"registry-{n}": RegistryView({"GET blobs": n}) for n in range(20)}
     lines = drawn(running(**many), monkeypatch)
@@ -102,3 +122,16 @@ def test_the_time_left_is_that_of_what_takes_longer() -> None:
     assert meter.left(half) == 45, "90 images at 2 a second, not 500 bytes at 100"
     assert meter.left(Statistics(images_total=11, images_done=10, bytes_total=9000, bytes_read=500)) == 85
     assert meter.left(Statistics(images_total=10, images_done=10, bytes_total=500, bytes_read=500)) is None
+
+
+def test_a_large_blob_at_the_end_says_how_long_it_takes() -> None:
+    """Ten blobs went at once and were fast; the one that is left has 9000 bytes to go, at 100 a second."""
+    now = [100.0]
+    meter = Meter(lambda: now[0])
+    for done in (1000, 1100, 1200):
+        last = TransferView("sha256:a", 10_200, done, "s/app", ("d/app",))
+        seen = Statistics(bytes_total=20_000, bytes_read=done + 9000, transfers=(last,))
+        meter.take(seen)
+        now[0] += 1
+    assert meter.rate == 5100
+    assert meter.left(seen) == 90

@@ -222,6 +222,25 @@ async def test_no_file_is_left_when_it_is_interrupted(
     assert left(tmp_path) == []
 
 
+async def test_what_a_killed_export_left_is_gone_after_the_next(
+    program: Program, registry: FaultyRegistry, tmp_path: Path
+) -> None:
+    """Nobody can clean up after SIGKILL but the next; the file itself is untouched, and keeps its mode."""
+    name, gate, out = fill(registry, "app", image(*LAYERS), "v1"), Gate(), tmp_path / "out.tar"
+    out.write_text("before")
+    out.chmod(0o600)
+    registry.faults.add(delay(gate, kind="blob-get"))
+    command = program.command("export", name, str(out))
+    ended = await stopped_by(command, program.environ, signal.SIGKILL, lambda: gate.reached(1))
+    gate.release()
+    assert ended.code == -signal.SIGKILL
+    assert (out.read_text(), len(left(tmp_path))) == ("before", 2)
+    assert (await program("export", name, str(out))).code == 0
+    assert contents(out.read_bytes()) == MERGED
+    assert left(tmp_path) == ["out.tar"]
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
+
+
 async def test_flatten_prints_the_digest_and_keeps_the_config(program: Program, registry: FaultyRegistry) -> None:
     """Over the tag that was named; crane and skopeo have nothing to say against it."""
     made = image(*LAYERS, config={"config": {"Cmd": ["/b"], "x": {"y": 1}}, "x.vendor": "z"})

@@ -94,8 +94,11 @@ def test_a_plan_names_a_few_conflicts_and_counts_the_rest(capsys: pytest.Capture
 
 
 def test_an_empty_plan_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """But not where nothing is all that can be done."""
     show_plan(plan(), None)
     assert "Nothing to do." in capsys.readouterr().out
+    show_plan(plan(PlannedTarget(f"{HOST}/app:v1", "unreadable", why="gone")), None)
+    assert "Nothing to do." not in capsys.readouterr().out
 
 
 def test_a_report_says_what_became_of_images_and_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:

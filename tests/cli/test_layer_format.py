@@ -19,12 +19,12 @@ from asyncrane.oci.digest import Digest
 from asyncrane.testing import FaultyRegistry
 from tests.archive.overlay import layer as files
 from tests.archive.overlay import names
+from tests.archive.pipes import pipe
 from tests.archive.test_layers import tar
 from tests.cli.conftest import Program, fill, run
 from tests.images import tars
 from tests.images.samples import expanded, image, index, sample
 from tests.operations.test_jobs import config, wrong
-from tests.operations.test_surgery import pipe
 from tests.peers import require
 from tests.promises.images import incomplete, tags
 

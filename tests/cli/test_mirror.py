@@ -32,10 +32,12 @@ def ready(mirror: Mirror) -> list[str]:
 async def test_a_plan_is_a_table_for_people_and_json_for_apply(
     program: Program, mirror: Mirror, tmp_path: Path
 ) -> None:
-    spec, *_ = ready(mirror)
+    """The journal that a run will make need not be there yet, and planning does not make it."""
+    spec, *journal = ready(mirror)
     file = tmp_path / "plan.json"
-    shown = await program("mirror", "plan", spec, "-o", str(file), "--progress", "none")
+    shown = await program("mirror", "plan", spec, "-o", str(file), *journal, "--progress", "none")
     assert (shown.code, shown.err) == (0, "")
+    assert not mirror.journal.exists()
     assert "new" in shown.text
     assert mirror.destination.address in shown.text
     assert f"'asyncrane mirror apply {file}' does exactly this." in shown.text
@@ -70,6 +72,8 @@ async def test_failures_have_a_file_of_their_own_and_exit_code_1(
     spec, *journal = ready(mirror)
     broken = mirror.source.get_manifest("team/app0", "v2")
     assert broken is not None
+    content = mirror.source.get_blob("team/app0", broken.blobs()[-1].digest)
+    assert content is not None
     mirror.source.storage.unlink("team/app0", broken.blobs()[-1].digest)
     file = tmp_path / "failures.jsonl"
     ended = await program("mirror", "apply", spec, *journal, "--failures", str(file))
@@ -81,6 +85,11 @@ async def test_failures_have_a_file_of_their_own_and_exit_code_1(
     assert str(broken.blobs()[-1].digest) in line["url"]
     again = await program("mirror", "retry-failed", "1", *journal, "--failures", str(file), "--output", "json")
     assert (again.code, json.loads(again.text)["images"]) == (1, {"failed": 1})
+    nowhere = await program("mirror", "retry-failed", "1", *journal, "--failures", str(tmp_path / "no" / "file"))
+    assert (nowhere.code, "1 failed" in nowhere.err) == (1, True), "the summary comes first"
+    mirror.source.put_blob("team/app0", content)
+    assert (await program("mirror", "retry-failed", "1", *journal, "--failures", str(file))).code == 0
+    assert file.read_text() == "", "nothing failed in the last run"
 
 
 async def test_runs_explain_rollback_and_report_read_the_journal(
@@ -126,6 +135,17 @@ async def test_ctrl_c_says_how_to_go_on_and_going_on_sends_nothing_twice(program
     assert sent & {r.digest for r in mirror.destination.requests(kind="upload-put")} == set()
     listed = await program("mirror", "runs", *journal, "--output", "json")
     assert [run["status"] for run in json.loads(listed.text)] == ["done"]
+
+
+@pytest.mark.parametrize("words", [["resume"], ["retry-failed", "1"], ["rollback", "1"]], ids=lambda words: words[0])
+async def test_who_goes_on_without_the_mirror_file_is_told(program: Program, mirror: Mirror, words: list[str]) -> None:
+    """The journal has every image; credentials and the like stand in the file alone."""
+    spec, *journal = ready(mirror)
+    await program("mirror", "apply", spec, *journal, "--until", "2020-01-01T00:00", "--progress", "none")
+    mirror.path.unlink()
+    ended = await program("mirror", *words, *journal, "--progress", "none")
+    assert ended.code == 0
+    assert f"asyncrane: warning: {spec} is not there: what it says of registries" in ended.err
 
 
 async def test_a_wrong_file_is_one_line_and_exit_code_2(program: Program, mirror: Mirror, tmp_path: Path) -> None:

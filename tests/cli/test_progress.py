@@ -163,3 +163,25 @@ def _rest(descriptor: int) -> bytes:
     except OSError:
         return found
     return found
+
+
+async def test_with_json_every_line_of_stderr_is_an_object(
+    program: Program, registry: FaultyRegistry, other: FaultyRegistry
+) -> None:
+    """Warnings and the error at the end too: who reads the stream trips over any other line."""
+    image = fill(registry, "app", random_image("objects"), "v1")
+    program.home.mkdir()
+    spec = program.home / "mirror.yaml"
+    spec.write_text(
+        f"version: 1\nregistries:\n  {registry.address}: {{credentials: {{username: u, password: p}}}}\nmirrors:\n"
+        f"  - image: {image}\n    to: [{other.address}/a:v1]\n"
+        f"  - image: {registry.address}/app:gone\n    to: [{other.address}/b:v1]\n"
+    )
+    files = ("--journal", str(program.home / "j.db"), "--failures", str(program.home / "f.jsonl"))
+    for arguments in (("mirror", "apply", str(spec), *files, "--metrics", "0"), ("cp", f"{image}x", f"{image}y")):
+        ended = await program(*arguments, "--progress", "json")
+        assert ended.code != 0
+        events = [json.loads(line) for line in ended.err.splitlines()]
+        assert {"message", "end"} <= {event["event"] for event in events}
+        assert "error" in events[-1]["message"]
+    assert (await program("cp", f"{image}x", f"{image}y")).err.startswith("asyncrane: error"), "as ever"

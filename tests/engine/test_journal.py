@@ -6,7 +6,6 @@ import os
 import sqlite3
 import time
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -41,18 +40,6 @@ from asyncrane.oci.digest import Digest
 from asyncrane.oci.manifest import Manifest
 from tests.engine.journals import BLOB, HERE, SOURCE, THERE, again, job, record, stories
 from tests.engine.world import World, image, index, place
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "journal.db"
-
-
-@pytest.fixture
-def journal(path: Path) -> Iterator[Journal]:
-    with Journal.open(path) as opened:
-        yield opened
-
 
 # runs
 

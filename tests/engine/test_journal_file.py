@@ -10,7 +10,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,18 +22,6 @@ from asyncrane.engine.messages import (
 from asyncrane.errors import JournalBusy, JournalError, JournalMissing
 from tests.engine.journals import BLOB, HERE, job, record
 from tests.engine.world import image
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "journal.db"
-
-
-@pytest.fixture
-def journal(path: Path) -> Iterator[Journal]:
-    with Journal.open(path) as opened:
-        yield opened
-
 
 # processes
 

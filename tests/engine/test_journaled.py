@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -44,15 +43,10 @@ class Worldly:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "journal.db"
-
-
-@pytest.fixture
-def journal(path: Path) -> Iterator[Journal]:
-    with Journal.open(path) as opened:
-        opened.begin("apply", spec="", options="")
-        yield opened
+def journal(journal: Journal) -> Journal:
+    """In a run."""
+    journal.begin("apply", spec="", options="")
+    return journal
 
 
 @pytest.fixture

@@ -128,3 +128,42 @@ def test_a_destination_that_fell_behind_is_served_by_itself() -> None:
     assert sorted(copies) == [["b", "c", "d"]] * 3 + [["c"]] * 3
     done = world.scheduler.statistics()
     assert done.blobs_total == done.blobs_done == 9
+
+
+def test_a_destination_that_keeps_the_others_waiting_holds_them_no_longer() -> None:
+    """What waits for both is parted, too, and the source read for each; with the next run it has another chance."""
+    world = World(jobs=4)
+    world.late, world.elapsed = {"c": 3.0}, 3.1
+    targets = (Target(place("b", "app"), "1"), Target(place("c", "app"), "1"))
+    copies: list[CopyBlob] = []
+
+    def run(number: int) -> list[str]:
+        world.fill(SOURCE, f"{number}", image(f"image {number}", [f"layer {number}.{n}" for n in range(20)]))
+        world.commands.clear()
+        world.feed(JobAdded(Job(number, SOURCE, targets, tag=f"{number}")))
+        world.run()
+        assert [target.status for target in world.outcomes[number].targets] == ["copied", "copied"]
+        made = [c for c in world.commands if isinstance(c, CopyBlob)]
+        copies.extend(made)
+        return ["".join(sink.site.name for sink in c.sinks) for c in made]
+
+    first, second = run(1), run(2)
+    together = first.count("bc")
+    assert 4 < together < 14
+    assert first.count("b") == first.count("c") == 21 - together
+    assert "bc" not in first[together:]
+    assert second[0] == "bc"
+    assert set(world.sent.values()) == {1}
+    done = world.scheduler.statistics()
+    assert done.blobs_total == done.blobs_done == 84
+    assert done.bytes_total == sum(c.blob.size for c in copies)
+
+
+def test_destinations_that_take_about_as_long_as_each_other_stay_together() -> None:
+    """A little later is what somebody always is."""
+    world = World(jobs=4)
+    world.late, world.elapsed = {"c": 0.4}, 1.0
+    world.fill(SOURCE, "1", image("x", [f"l{n}" for n in range(60)]))
+    world.feed(JobAdded(job(targets=[Target(place(site, "app"), "1") for site in "bc"])))
+    world.run()
+    assert {len(c.sinks) for c in world.commands if isinstance(c, CopyBlob)} == {2}

@@ -316,6 +316,7 @@ def test_whatever_order_things_happen_in(
         at = data.draw(st.integers(0, len(world.running) - 1))
         roll = data.draw(st.integers(0, 40))
         world.behind = {place(site, "to0") for site in data.draw(st.sets(st.sampled_from("bc")))}
+        world.late = dict.fromkeys(data.draw(st.sets(st.sampled_from("bc"))), 30.0)
         if roll == 0:
             disturbed = True
             world.step(at, Failure("ServerFault", "it broke"))

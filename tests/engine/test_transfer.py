@@ -62,18 +62,25 @@ class CountingStore(MemoryStore):
                 yield chunk
 
 
-class SlowStore(MemoryStore):
-    """Takes its first chunk and then nothing until ``go`` is set."""
-
-    go: anyio.Event
+class WaitingStore(MemoryStore):
+    """Takes chunks when it wants."""
 
     async def put(self, blob: Descriptor, read: Reader) -> bool:
         @asynccontextmanager
-        async def slowly(start: int) -> AsyncIterator[AsyncIterator[bytes]]:
+        async def waiting(start: int) -> AsyncIterator[AsyncIterator[bytes]]:
             async with read(start) as chunks:
                 yield self._wait(chunks)
 
-        return await super().put(blob, slowly)
+        return await super().put(blob, waiting)
+
+    def _wait(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        raise NotImplementedError
+
+
+class SlowStore(WaitingStore):
+    """Takes its first chunk and then nothing until ``go`` is set."""
+
+    go: anyio.Event
 
     async def _wait(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         async for chunk in chunks:
@@ -81,16 +88,8 @@ class SlowStore(MemoryStore):
             await self.go.wait()
 
 
-class PacedStore(MemoryStore):
+class PacedStore(WaitingStore):
     """Takes all the time it wants for every chunk."""
-
-    async def put(self, blob: Descriptor, read: Reader) -> bool:
-        @asynccontextmanager
-        async def paced(start: int) -> AsyncIterator[AsyncIterator[bytes]]:
-            async with read(start) as chunks:
-                yield self._wait(chunks)
-
-        return await super().put(blob, paced)
 
     async def _wait(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         async for chunk in chunks:

@@ -99,6 +99,8 @@ class World:
         self.broken: set[Digest] = set()
         self.denied: set[Place] = set()
         self.behind: set[Place] = set()
+        self.late: dict[str, float] = {}
+        self.elapsed = 0.01
         self.platform: Platform | None = Platform("linux", "amd64")
 
     def fill(self, where: Place, tag: str, root: Manifest, *below: Manifest) -> None:
@@ -152,7 +154,7 @@ class World:
             case MountBlob():
                 return BlobMounted(command.id, self._mount(command), 0.001)
             case CopyBlob():
-                return BlobCopied(command.id, self._copy(command), 0.01)
+                return BlobCopied(command.id, self._copy(command), self.elapsed)
             case WriteManifest():
                 self._write(command)
                 return ManifestWritten(command.id, 0.001)
@@ -196,7 +198,7 @@ class World:
             there = self.blobs.setdefault(sink, set())
             if digest not in there:
                 self.sent[sink.site, digest] += 1
-            landings.append(Landing(sink, sent=digest not in there))
+            landings.append(Landing(sink, sent=digest not in there, late=self.late.get(sink.site.name, 0.0)))
             there.add(digest)
         return tuple(landings)
 

@@ -64,6 +64,7 @@ async def test_a_full_disk_leaves_nothing_of_an_image(ground: Ground, tmp_path: 
             assert ended.code == 1, f"{pages}: {ended.err}"
             assert str(disk.directory) in ended.error
             assert ended.error.endswith(FULL)
+            assert ".asyncrane-" not in ended.error
             assert disk.files() == {}
             assert not program.home.exists()
             if pages == sizes[-1]:

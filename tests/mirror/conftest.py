@@ -1,8 +1,7 @@
-"""Two registries that log every request, the program, and mirror files between them."""
+"""The program, and mirror files between two registries."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -10,18 +9,6 @@ import pytest
 from asyncrane.testing import FaultyRegistry
 from tests.cli.conftest import Program
 from tests.mirror.runs import Mirror
-
-
-@pytest.fixture
-async def source() -> AsyncIterator[FaultyRegistry]:
-    async with FaultyRegistry() as started:
-        yield started
-
-
-@pytest.fixture
-async def destination() -> AsyncIterator[FaultyRegistry]:
-    async with FaultyRegistry() as started:
-        yield started
 
 
 @pytest.fixture

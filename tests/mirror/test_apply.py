@@ -12,6 +12,7 @@ from asyncrane.oci.digest import Digest
 from asyncrane.server.access import BasicAuth, PlainUsers
 from asyncrane.testing import FaultyRegistry, faults
 from asyncrane.testing.images import random_image, random_index
+from tests.mirror.attachments import attach, cosign
 from tests.mirror.runs import Mirror, fleet, in_an_hour
 from tests.promises.images import image, incomplete, noise, put, tags
 
@@ -41,12 +42,50 @@ async def test_a2_an_unchanged_fleet_costs_one_head_for_a_tag_and_side(mirror: M
     mirror.forget()
     report = await mirror.apply()
     assert (report.status, report.images) == ("done", {"equal": 20})
-    assert mirror.written() == []
-    assert len(mirror.source.requests(kind="manifest-head")) == 20
-    assert len(mirror.destination.requests(kind="manifest-head")) == 20
-    assert mirror.source.requests(kind="manifest-get") == []
-    assert mirror.destination.requests(kind="manifest-get") == []
-    assert mirror.source.requests(kind="blob-get") == []
+    assert mirror.destination.log.counts() == {"ping": 1, "tags": 4, "manifest-head": 20}
+    asked = mirror.source.log.counts()
+    assert asked.pop("referrers") == 20
+    assert asked == {"ping": 1, "catalog": 1, "tags": 4, "manifest-head": 20}
+
+
+@pytest.mark.parametrize("api", [True, False], ids=["api", "fallback tags"])
+async def test_h8_an_unchanged_fleet_with_attachments_is_pulled_by_nobody_at_the_destination(
+    mirror: Mirror, api: bool
+) -> None:
+    """A2, H8: signatures in each style are there, also of platforms; each is looked for once and with HEAD."""
+    if not api:
+        mirror.source.faults.add(faults.no_referrers())
+        mirror.destination.faults.add(faults.no_referrers())
+    index = random_index("signed")
+    put(mirror.source, "app", index, "v1", "v2")
+    signature = attach(mirror.source, "app", index.manifest, "signature", api=api)
+    attach(mirror.source, "app", signature.manifest, "countersigned", api=api)
+    attach(mirror.source, "app", index.manifests[0], "sbom of a platform", api=api)
+    cosign(mirror.source, "app", index.digest, "sig", image("sig", [noise("sig", 100)]))
+    mirror.rules("{from: A/app, to: [B/app]}")
+    assert (await mirror.apply()).images == {"copied": 1, "tagged": 1}
+    mirror.forget()
+    assert (await mirror.apply()).images == {"equal": 2}
+    attached = 4
+    counts = mirror.destination.log.counts()
+    assert counts.pop("manifest-head") <= 2 + attached
+    assert counts == {"ping": 1, "tags": 1}
+    source = mirror.source.log.counts()
+    assert source.get("manifest-get", 0) <= (0 if api else 1 + attached), "lists under fallback tags are manifests"
+    assert source.pop("manifest-head") <= 2 + attached
+    assert not {"blob-get", "blob-head"} & set(source)
+
+
+async def test_a2_single_images_are_listed_nowhere_at_the_destination(mirror: Mirror, tmp_path: Path) -> None:
+    """A2: a list of exact tags costs one HEAD for each on each side, however often."""
+    names = [put(mirror.source, f"app{n}", image(f"app{n}", [noise(n, 300)]), "v1") for n in range(5)]
+    (tmp_path / "images.txt").write_text("\n".join(names))
+    mirror.write("defaults: {referrers: false}\nmirrors:\n  - {images_file: images.txt, to: ['B/copy/{path}']}\n")
+    assert (await mirror.apply()).images == {"copied": 5}
+    mirror.forget()
+    assert (await mirror.apply()).images == {"equal": 5}
+    for side in (mirror.source, mirror.destination):
+        assert side.log.counts() == {"ping": 1, "manifest-head": 5}
 
 
 async def test_e3_a_second_run_with_platforms_writes_nothing(mirror: Mirror) -> None:
@@ -125,6 +164,28 @@ async def test_a_rule_sends_to_several_destinations_and_reads_once(mirror: Mirro
     assert incomplete(mirror.destination) == []
 
 
+@pytest.mark.parametrize(
+    "to", ["A/team/backup/{path}", "{registry}/team/backup/{1}", "A/team/backup/{path}:{tag}-copy"]
+)
+async def test_copies_below_what_a_rule_reads_are_not_copied_again(mirror: Mirror, to: str) -> None:
+    """Else each run would make copies of the copies of the last one."""
+    fleet(mirror.source, repositories=2, versions=2)
+    mirror.rules(f"{{from: 'A/team/**', to: ['{to}']}}")
+    assert (await mirror.apply()).images["copied"] == 4
+    before = tags(mirror.source)
+    assert len(before) == 8
+    assert (await mirror.apply()).images == {"equal": 4}
+    assert tags(mirror.source) == before
+
+
+async def test_repositories_that_take_each_others_place_are_sources_all_the_same(mirror: Mirror) -> None:
+    put(mirror.source, "a/b", image("ab", [noise("ab", 300)]), "one")
+    put(mirror.source, "b/a", image("ba", [noise("ba", 300)]), "two")
+    mirror.rules("{from: 'A/*/*', to: ['A/{2}/{1}']}")
+    assert (await mirror.apply()).images == {"copied": 2}
+    assert list(tags(mirror.source)) == ["a/b:one", "a/b:two", "b/a:one", "b/a:two"]
+
+
 async def test_i1_broken_images_stop_no_others_and_are_the_only_ones_tried_again(mirror: Mirror) -> None:
     """I1: 300 images, 7 of them broken; the failures say class, URL and status."""
     base = noise("base", 2000)
@@ -190,8 +251,10 @@ async def test_i1_what_a_plan_says_cannot_be_done_has_failed_when_it_is_carried_
     assert told["gone:v1"]["url"] == f"http://{mirror.source.address}/v2/gone/manifests/v1"
     assert (told["kept:v1"]["outcome"], told["kept:v1"]["class"]) == ("conflict", "TagExists")
     assert before.items() <= tags(mirror.destination).items()
-    for again in (await mirror.resume(report.run), await mirror.retry(report.run)):
-        assert (again.status, again.failures) == ("failed", report.failures)
+    assert (await mirror.resume(report.run)).failures == report.failures
+    assert (await mirror.retry(report.run)).images == {"failed": 1, "conflict": 1}
+    put(mirror.source, "gone", image("back", [noise("back", 300)]), "v1")
+    assert (await mirror.retry(report.run)).images == {"copied": 1, "conflict": 1}
 
 
 async def test_i1_dead_credentials_stop_the_run_at_once(tmp_path: Path) -> None:
@@ -210,6 +273,10 @@ async def test_i1_dead_credentials_stop_the_run_at_once(tmp_path: Path) -> None:
         assert len(refused) < 60
         assert sum(lost.failure.message.startswith("not tried: ") for lost in report.failures) > 20
         assert source.requests(kind="blob-get") == []
+        mirror.path.write_text(mirror.path.read_text().replace("wrong", "right"))
+        again = await mirror.retry(report.run)
+        assert (again.status, again.images) == ("done", {"copied": 100}), "those that were not tried have failed, too"
+        assert len(tags(destination)) == 100
 
 
 async def test_until_ends_the_run_at_an_image_and_resuming_does_the_rest(mirror: Mirror) -> None:

@@ -487,6 +487,17 @@ def test_a_constraint_of_go_holds_for_the_same_versions(constraint: str, inside:
     assert [version is not None and version in wanted for version in versions] == [True, False]
 
 
+def test_one_platform_of_regsync_is_that_image_here_too(tmp_path: Path) -> None:
+    """``platform`` names the image itself, so that nothing is lost; ``platforms`` keeps the index, with holes."""
+    step = {"source": "a:1/x", "target": "b:1/x", "type": "repository"}
+    one = convert(tmp_path, json.dumps({"sync": [{**step, "platform": "linux/arm64"}]}))
+    several = convert(tmp_path, json.dumps({"sync": [{**step, "platforms": ["linux/arm64"]}]}))
+    for made in (one, several):
+        assert list(map(str, loaded(tmp_path, made.text).rules[0].platforms)) == ["linux/arm64"]
+    assert one.notes == ()
+    assert any(note.startswith("platforms: ") for note in several.notes)
+
+
 RELEASES = ["0.0.2", "0.9.0", "1", "1.2", "1.2.0-rc.1", "v1.2.1", "1.9-alpine", "2.0.0-rc.1", "2", "2.1.0", "3-rc.1"]
 
 

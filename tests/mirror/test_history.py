@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import re
+from collections.abc import Callable
+from functools import partial
 
+import anyio
 import pytest
 
 from asyncrane import Explanation, Journal, JournalError, Restored, Session, explain, rollback
 from asyncrane.oci.digest import Digest
-from asyncrane.testing import faults
+from asyncrane.server import Call
+from asyncrane.testing import Fault, Gate, cut_response, faults
 from tests.mirror.runs import Mirror, fleet
 from tests.promises.images import image, noise, put, tags
 
@@ -141,3 +146,74 @@ async def test_what_a_run_pruned_comes_back_where_it_still_is(mirror: Mirror, by
     assert [one.fate for one in done.values()] == ["restored" if by_tag else "failed"]
     now = {"copy:v2": str(kept.digest), **({"copy:v1": str(gone.digest)} if by_tag else {})}
     assert tags(mirror.destination) == now
+
+
+async def test_what_a_run_pruned_until_it_was_stopped_is_known(mirror: Mirror) -> None:
+    """Also after it was resumed, which prunes nothing more."""
+    put(mirror.source, "app", image("kept", [noise(0, 100)]), "v3")
+    for number in (1, 2):
+        put(mirror.destination, "copy", image(number, [noise(number, 100)]), f"v{number}")
+    before = tags(mirror.destination)
+    mirror.rules("{from: A/app, to: [B/copy], prune: {enabled: true, max: 100%}}")
+    gate = Gate()
+    held = mirror.destination.faults.add(faults.delay(gate, kind="manifest-delete", after=1))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(mirror.apply)
+        await gate.reached()
+        tasks.cancel_scope.cancel()
+    mirror.destination.faults.remove(held)
+    assert len(tags(mirror.destination)) == 2
+    assert len((await mirror.resume(1)).deleted) == 1
+    done = await taken_back(mirror, 1, delete_created=True)
+    assert sorted(one.fate for one in done) == ["deleted", "restored"]
+    assert tags(mirror.destination) == before
+
+
+async def test_new_tags_go_where_only_images_can_be_deleted_and_take_no_other_along(mirror: Mirror) -> None:
+    """As distribution 2.8 has it: two new tags of one image go with it, one that shares its image with an old tag
+    stays, and that is told.
+    """
+    new, known = image("new", [noise(1, 100)]), image("known", [noise(2, 100)])
+    put(mirror.source, "team/app", new, "v1", "v1.0")
+    put(mirror.source, "team/app", known, "v2")
+    put(mirror.destination, "copy/team/app", known, "theirs")
+    mirror.rules(TREE)
+    run = (await mirror.apply()).run
+    refusal = faults.status(400, error="DIGEST_INVALID", kind="manifest-delete", where=lambda c: not c.route.by_digest)
+    mirror.destination.faults.add(refusal)
+    done = {one.destination.rpartition(":")[2]: one for one in await taken_back(mirror, run, delete_created=True)}
+    assert {tag: one.fate for tag, one in done.items()} == {"v1": "deleted", "v1.0": "deleted", "v2": "failed"}
+    assert done["v2"].failure is not None
+    assert "theirs names the same image" in done["v2"].failure.message
+    assert tags(mirror.destination) == dict.fromkeys(["copy/team/app:theirs", "copy/team/app:v2"], str(known.digest))
+
+
+@pytest.mark.parametrize(
+    ("kind", "fault", "why"),
+    [
+        ("blob-get", partial(faults.status, 500), "500 Internal Server Error"),
+        ("blob-get", partial(cut_response, 1_500_000), "the connection broke|ended at|closed"),
+        ("upload-put", partial(faults.status, 503), "503 Service Unavailable"),
+        ("manifest-put", partial(faults.status, 502), "502 Bad Gateway"),
+    ],
+    ids=["read", "read-on", "sent", "written"],
+)
+async def test_what_was_tried_again_says_so_and_why(
+    mirror: Mirror, kind: str, fault: Callable[..., Fault], why: str
+) -> None:
+    """By the registry's own words; what was done at the first attempt says nothing."""
+    sample = image("again", [noise(1, 3_000_000)])
+    put(mirror.source, "team/app", sample, "v1")
+    layer = sample.manifest.layers()[0].digest
+    registry = mirror.source if kind == "blob-get" else mirror.destination
+
+    def strikes(call: Call) -> bool:
+        return call.route.kind == "manifest-put" or str(layer) in (call.route.identifier, call.ask("digest"))
+
+    registry.faults.add(fault(kind=kind, where=strikes, times=1))
+    mirror.rules(TREE)
+    run = (await mirror.apply()).run
+    subjects = ("team/app:v1", str(layer)) if kind == "manifest-put" else (str(layer), "team/app:v1")
+    again = [[step.text for step in told(mirror, run, s).steps if "tried again: " in step.text] for s in subjects]
+    assert [len(texts) for texts in again] == [1, 0]
+    assert re.search(f"^tried again: (GET|PUT) http://{registry.address}/v2/.*({why})", again[0][0])

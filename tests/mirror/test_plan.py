@@ -9,6 +9,9 @@ import pytest
 
 from asyncrane import InvalidMirrorSpec, MirrorPlan
 from asyncrane.abc import DOUBTED
+from asyncrane.server import Call, Handler, Reply
+from asyncrane.testing import fault
+from asyncrane.testing.images import random_index
 from tests.mirror.runs import WRITES, Mirror, fleet
 from tests.promises.images import image, incomplete, noise, put, tags
 
@@ -128,6 +131,32 @@ async def test_g6_a_tag_that_moves_after_planning_is_copied_as_planned_and_repor
     assert [str(after.digest) in note and str(before.digest) in note for note in report.notes] == [True]
 
 
+@pytest.mark.parametrize("planned", [True, False], ids=["plan", "file"])
+@pytest.mark.parametrize("answered", [False, True], ids=["before-it-is-asked-for", "after-it-was-asked-for"])
+async def test_g6_a_tag_that_moves_while_the_run_is_under_way(mirror: Mirror, planned: bool, answered: bool) -> None:
+    """G6: a plan decides, whenever the tag moves, and what was seen to move is reported. Without one the tag's first
+    answer decides; either way what arrives is one image, and whole.
+    """
+    before, after = image("before", [noise(1, 900)]), image("after", [noise(2, 900)])
+    put(mirror.source, "team/app", before, "v1")
+    mirror.rules(TREE)
+    made = await mirror.plan() if planned else None
+
+    async def move(call: Call, handler: Handler) -> Reply:
+        first = await handler(call)
+        put(mirror.source, "team/app", after, "v1")
+        return first if answered else await handler(call)
+
+    mirror.source.faults.add(fault("move", move, kind=("manifest-head", "manifest-get"), path="/v1$", times=1))
+    report = await mirror.apply(plan=made)
+    assert (report.status, report.images) == ("done", {"copied": 1})
+    wanted = before if planned or answered else after
+    assert tags(mirror.destination) == {"copy/team/app:v1": str(wanted.digest)}
+    assert incomplete(mirror.destination) == []
+    seen = planned and not answered
+    assert [str(after.digest) in note and str(before.digest) in note for note in report.notes] == [True] * seen
+
+
 async def test_a_plan_that_is_applied_as_planned_costs_one_head_more_for_each_tag(mirror: Mirror) -> None:
     """G6: to see whether a tag has moved. Everything else is what the plan says, the source's catalog left out."""
     fleet(mirror.source)
@@ -157,6 +186,32 @@ async def test_h2_two_images_for_one_tag_are_an_error_that_names_both_rules(mirr
     assert not any(request.kind in WRITES for request in mirror.destination.log)
     mirror.rules("{image: 'A/one:v1', to: ['B/x:v1']}", "{image: 'A/three:v1', to: ['B/x:v1']}")
     assert (await mirror.plan()).counts() == {mirror.destination.address: {"new": 1}}
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        pytest.param(["{from: 'A/**', to: ['B/flat/{name}']}"], id="one-template"),
+        pytest.param(["{from: 'A/x/**', to: ['B/{1}']}", "{from: {registry: A, regex: 'y/(.+)'}, to: ['B/{1}']}"]),
+        pytest.param(["{from: A/x/app, to: [B/app]}", "{from: A/x/app, to: [B/app], platforms: [linux/arm64]}"]),
+        pytest.param(["{from: A/x/app, to: ['B/app:1']}"], id="one-tag-for-two"),
+    ],
+)
+async def test_h2_names_that_meet_only_when_they_are_filled_in_are_an_error(mirror: Mirror, rules: list[str]) -> None:
+    """H2: by the last part of a name, by the groups of two expressions, by platforms, by a tag that is always the same.
+    Nothing is written.
+    """
+    for repository, tag in (("x/app", "v1"), ("y/app", "v1"), ("x/app", "v2")):
+        put(mirror.source, repository, random_index(f"{repository}:{tag}", layers=(50,)), tag)
+    mirror.write("mirrors:\n" + "".join(f"  - {line.replace('registry: A', 'registry: A/')}\n" for line in rules))
+    mirror.path.write_text(mirror.path.read_text().replace("/, regex", ", regex"))
+    with pytest.raises(
+        InvalidMirrorSpec, match=r":v?1 is to be two images: .*\(sha256:.*rule of line \d\) and .*sha256:"
+    ):
+        await mirror.plan()
+    with pytest.raises(InvalidMirrorSpec):
+        await mirror.apply()
+    assert mirror.written() == []
 
 
 async def test_conflicts_and_what_cannot_be_read_are_in_the_plan(mirror: Mirror) -> None:

@@ -14,7 +14,7 @@ from asyncrane.mirror.wishes import Gathered, gather
 from asyncrane.oci.reference import Reference, Repository
 from asyncrane.server import Call, Handler, Reply
 from asyncrane.session import Session
-from asyncrane.testing import FaultyRegistry, fault, status
+from asyncrane.testing import FaultyRegistry, fault, set_headers, status
 from asyncrane.testing.images import random_image, random_index
 from tests.mirror.runs import Mirror
 from tests.promises.images import put, tags
@@ -51,7 +51,9 @@ async def doomed(*rules: Rule) -> tuple[list[Deletion], Gathered]:
 
 async def delete(found: Sequence[Deletion]) -> list[Deleted]:
     async with Session(retries=0) as session:
-        return await carry_out(session, found)
+        done: list[Deleted] = []
+        await carry_out(session, found, done)
+        return done
 
 
 async def prune(*rules: Rule) -> list[Deleted]:
@@ -414,11 +416,15 @@ async def test_a_run_prunes_what_its_plan_shows(
     plan = await mirror.plan()
     assert names(plan.deletions) == ["app:v1"]
     assert mirror.written() == []
+    assert plan.registries[destination.address].requests["DELETE manifests"] == 1
     report = await mirror.apply(plan=MirrorPlan.decode(plan.encode(), name="plan.json"))
     assert [deleted.failure for deleted in report.deleted] == [None]
     assert list(tags(destination)) == ["app:other", "app:v2", "app:v3"]
     fill(destination, "app", "v1")
-    assert [deleted.destination for deleted in (await mirror.apply()).deleted] == [f"{destination.address}/app:v1"]
+    plan = await mirror.plan()
+    report = await mirror.apply()
+    assert [deleted.destination for deleted in report.deleted] == [f"{destination.address}/app:v1"]
+    assert {registry: cost.requests for registry, cost in plan.registries.items()} == report.statistics.requests
     assert (await mirror.plan()).deletions == ()
 
 
@@ -436,3 +442,43 @@ async def test_where_a_copy_fails_nothing_is_pruned(
     assert report.status == "failed"
     assert report.deleted == ()
     assert list(tags(destination)) == ["app:v1"]
+
+
+LISTED = {
+    "refused": status(403, kind="tags", path="/app/"),
+    "cut": status(200, body=b'{"tags": ["v2"', kind="tags", path="/app/"),
+    "no-next-page": set_headers({"Link": '</v2/gone/tags/list?last=v2>; rel="next"'}, kind="tags", path="/app/"),
+    "error": status(200, kind="tags", path="/app/"),
+}
+
+
+@pytest.mark.parametrize("how", LISTED)
+async def test_a_run_whose_source_is_listed_badly_prunes_nothing(
+    mirror: Mirror, source: FaultyRegistry, destination: FaultyRegistry, how: str
+) -> None:
+    """H5: neither now nor by its plan, nor when it is resumed or tried again."""
+    fill(source, "app", "v2")
+    fill(destination, "app", "v1")
+    mirror.rules("{from: A/app, to: B/app, prune: {enabled: true, max: 100%}}")
+    source.faults.add(LISTED[how])
+    plan = await mirror.plan()
+    assert (plan.deletions, plan.troubled) == ((), True)
+    report = await mirror.apply()
+    for run in (report, await mirror.apply(plan=plan), await mirror.resume(report.run), await mirror.retry(report.run)):
+        assert (run.status, run.deleted) == ("failed", ())
+    assert list(tags(destination)) == ["app:v1"]
+
+
+async def test_a_source_that_has_not_one_tag_left_prunes_nothing(
+    mirror: Mirror, source: FaultyRegistry, destination: FaultyRegistry
+) -> None:
+    """H5: a registry that lost its data looks like this; where one tag is left, the others were deleted."""
+    put(source, "app", random_image("untagged", layers=[50]))
+    fill(destination, "app", "v1")
+    mirror.rules("{from: A/app, to: B/app, prune: {enabled: true, max: 100%}}")
+    report = await mirror.apply()
+    assert (report.status, report.deleted, report.unreadable) == ("done", (), ())
+    assert list(tags(destination)) == ["app:v1"]
+    fill(source, "app", "v2")
+    assert len((await mirror.apply()).deleted) == 1
+    assert list(tags(destination)) == ["app:v2"]

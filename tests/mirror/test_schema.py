@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,16 @@ def test_the_example_fits(tmp_path: Path) -> None:
     """With every key there is."""
     quoted = WHOLE.replace("[registry-b:5000/copy/{path}, backup:5000/{registry}/{path}]", "['b:5000/{path}']")
     VALIDATOR.validate(YAML(typ="safe", pure=True).load(quoted))
+
+
+def test_the_examples_of_the_manual_fit(tmp_path: Path) -> None:
+    """For every program that reads YAML, as they stand."""
+    manual = Path(__file__).parents[2] / "docs"
+    found = [text for file in manual.glob("*.md") for text in re.findall(r"```ya?ml\n(.*?)```", file.read_text(), re.S)]
+    examples = [_plain(text) for text in found if "mirrors:" in text]
+    assert examples
+    for example in examples:
+        VALIDATOR.validate(example)
 
 
 def _plain(text: str | bytes) -> Any:

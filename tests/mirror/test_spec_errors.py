@@ -142,6 +142,10 @@ ERRORS = [
         registry("credentials: {username: x, password: y, helper: z}"),
         "4:45: credentials has password already: one of password_env, password_file, password, helper",
     ),
+    (
+        registry("credentials: {helper: docker-credential-x}"),
+        "4:27: not a credential helper: 'docker-credential-x' (leave out docker-credential-)",
+    ),
     (registry("credentials: {helper: ../x}"), "4:27: not a credential helper: '../x'"),
     (registry("tls: {ca: no.pem}"), "4:15: there is no file"),
     (registry("tls: {key: mirror.yaml}"), "4:11: a key without its cert"),

@@ -72,3 +72,12 @@ def test_values_print_no_password(folder: Folder) -> None:
     for way in ("password_env: CI", f"password: {SECRET}"):
         spec = folder.load(registry(f"credentials: {{username: ci, {way}}}"), CI=SECRET)
         assert SECRET not in f"{spec!r}{spec}{spec.warnings}"
+
+
+@pytest.mark.parametrize("place", ["from: USER@a/app, to: b.example/app", "from: a.example/app, to: USER@b:5000/app"])
+@pytest.mark.parametrize("scheme", ["", "https://"])
+def test_no_error_shows_a_password_that_is_in_a_name(folder: Folder, place: str, scheme: str) -> None:
+    """C6: as other tools have it, who are told URLs."""
+    with pytest.raises(InvalidMirrorSpec, match="USER:PASSWORD@ is no part of it") as caught:
+        folder.load(f"version: 1\nmirrors:\n  - {{{place.replace('USER', f'{scheme}ci:{SECRET}')}}}\n")
+    assert SECRET not in "".join(traceback.format_exception(caught.value))

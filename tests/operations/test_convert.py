@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 from collections import Counter
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
@@ -26,18 +25,6 @@ from tests.peers import require
 from tests.promises.images import incomplete, put, tags
 
 FLEET = 6
-
-
-@pytest.fixture
-async def source() -> AsyncIterator[FaultyRegistry]:
-    async with FaultyRegistry() as started:
-        yield started
-
-
-@pytest.fixture
-async def destination() -> AsyncIterator[FaultyRegistry]:
-    async with FaultyRegistry() as started:
-        yield started
 
 
 def fleet(registry: FaultyRegistry, repository: str = "app") -> dict[str, Sample]:

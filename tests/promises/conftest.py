@@ -1,26 +1,12 @@
-"""Two registries that log every request, and the program."""
+"""The program."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from asyncrane.testing import FaultyRegistry
 from tests.cli.conftest import Program
-
-
-@pytest.fixture
-async def source() -> AsyncIterator[FaultyRegistry]:
-    async with FaultyRegistry() as started:
-        yield started
-
-
-@pytest.fixture
-async def destination() -> AsyncIterator[FaultyRegistry]:
-    async with FaultyRegistry() as started:
-        yield started
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from asyncrane.testing import FaultyRegistry, fault, no_referrers
 from asyncrane.testing.images import Sample, random_image, random_index
 from tests.cli.conftest import Program
 from tests.promises.images import described, incomplete, one, put, run, tags
+from tests.stores.samples import schema1
 
 texts = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), max_size=12)
 contents = st.binary(min_size=1, max_size=200)
@@ -95,23 +96,12 @@ async def test_g1_every_manifest_arrives_byte_for_byte(samples: list[Sample]) ->
 
 async def test_g1_schema_1_arrives_as_it_was(source: FaultyRegistry, destination: FaultyRegistry) -> None:
     """G1, J7: verbatim, its layers once each."""
-    layers = [b"one", b"two"]
-    fields = {
-        "schemaVersion": 1,
-        "name": "app",
-        "tag": "v1",
-        "architecture": "amd64",
-        "fsLayers": [{"blobSum": str(Digest.of(layer))} for layer in (*layers, layers[0])],
-        "history": [{"v1Compatibility": "{}"}] * 3,
-    }
-    body = json.dumps(fields, indent=3).encode()
-    kind = sorted(media.SCHEMA1)[0]
-    sample = Sample((Manifest.read(body, content_type=kind),), {Digest.of(layer): layer for layer in layers})
+    sample = schema1(signed=False)
     outcome, _ = await one(put(source, "app", sample, "v1"), f"{destination.address}/app:v1")
     assert outcome.failure is None
     copied = destination.get_manifest("app", "v1")
     assert copied is not None
-    assert copied.body == body
+    assert copied.body == sample.manifest.body
     assert len(source.requests(kind="blob-get")) == 2
 
 

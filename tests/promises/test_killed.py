@@ -223,7 +223,9 @@ async def test_i1_a_full_disk_stops_the_run_and_no_tag_is_written_that_the_journ
         with anyio.fail_after(60):
             ended = await anyio.run_process(limited, env=program.environ, check=False)
         assert ended.returncode == 1
-        assert ended.stderr.decode().splitlines()[-1].startswith(f"asyncrane: error: journal {mirror.journal}: ")
+        hint, error = ended.stderr.decode().splitlines()[-2:]
+        assert hint == f"run 1 is not finished: 'asyncrane mirror resume 1 --journal {mirror.journal}' goes on with it"
+        assert error.startswith(f"asyncrane: error: journal {mirror.journal}: ")
         written = set(tags(destination))
         assert len(written) < len(images)
         assert incomplete(destination) == []

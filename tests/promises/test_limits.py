@@ -123,6 +123,7 @@ async def test_b2_a_single_image_beyond_the_quota_is_exit_code_6(
     ended = await program("cp", name, f"{destination.address}/a:v1", "--retry-max-time", "60")
     assert ended.code == 6
     assert "429" in ended.error
+    assert ended.error.endswith("(to be asked again in 21600 s)")
     assert tags(destination) == {}
     assert len(source.requests(status=429)) == 1
 

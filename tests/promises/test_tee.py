@@ -125,6 +125,24 @@ async def _crawling(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         yield chunk
 
 
+async def test_a_destination_that_does_not_get_done_with_a_small_blob_is_let_go(
+    source: FaultyRegistry, destinations: list[FaultyRegistry], pool: Pool
+) -> None:
+    """All bytes may be on a line that takes long; what the others waited is told, and less than all of the time for
+    nobody else.
+    """
+    sample = random_image("small", layers=(100_000,))
+    put(source, "app", sample, "v1")
+    destinations[0].faults.add(delay(gate := Gate(), kind="upload-put"))
+    sinks = [remote(pool, registry) for registry in destinations]
+    layer = sample.manifest.layers()[0]
+    with anyio.fail_after(30):
+        landings = await transfer(layer, remote(pool, source), sinks, patience=PATIENCE, count=lambda size: None)
+    gate.release()
+    assert [(landing.sent, landing.alone) for landing in landings] == [(False, True), (True, False), (True, False)]
+    assert landings[0].late >= 0.9 * PATIENCE > max(landing.late for landing in landings[1:])
+
+
 async def test_destinations_wait_for_one_another_where_all_are_slow(
     source: FaultyRegistry, destinations: list[FaultyRegistry], pool: Pool
 ) -> None:

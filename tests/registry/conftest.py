@@ -57,12 +57,6 @@ async def read(source: Source, blob: Descriptor, start: int = 0) -> bytes:
 
 
 @pytest.fixture
-async def registry() -> AsyncIterator[FaultyRegistry]:
-    async with FaultyRegistry() as registry:
-        yield registry
-
-
-@pytest.fixture
 async def remote(registry: FaultyRegistry) -> AsyncIterator[Open]:
     """Opens repositories of the registry, all through one pool."""
     async with AsyncExitStack() as stack:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from asyncrane.errors import Interrupted, ServerFault, TransportError
+from asyncrane.errors import Interrupted, RateLimited, ServerFault, TransportError
 from asyncrane.registry.strategy import Kind
 from asyncrane.server import Call, Handler, PlainUsers, Reply, TokenAuth, error_reply
 from asyncrane.testing import (
@@ -263,4 +263,28 @@ async def test_the_reader_breaking_is_not_the_registry_breaking(registry: Faulty
     with pytest.raises(Interrupted, match="the source broke"):
         await (await remote()).put(blob.descriptor, breaking)
     assert len(registry.requests(kind="upload-put")) == 1
+    assert registry.open_uploads == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "wait"),
+    [
+        ("upload-put", 1000, 3600),
+        ("upload-put", SIZE, 3600),
+        ("upload-put", SIZE, 1),
+        ("upload-patch", SIZE, 3600),
+        ("upload-patch", SIZE, 1),
+    ],
+)
+async def test_an_upload_is_taken_back_from_a_registry_that_wants_to_be_left_alone(
+    registry: FaultyRegistry, remote: Open, kind: str, size: int, wait: int
+) -> None:
+    """B2: who gives up because of a limit leaves no session open, whose bytes the registry would keep for days."""
+    if kind == "upload-patch":
+        registry.faults.add(status(405, kind="upload-put", where=lambda call: call.length > 0))
+    registry.faults.add(status(429, headers={"Retry-After": str(wait)}, error="TOOMANYREQUESTS", kind=kind))
+    blob = Blob(size)
+    with pytest.raises(RateLimited):
+        await (await remote(retry_max_time=0.9)).put(blob.descriptor, blob.read)
+    assert registry.requests(kind="upload-delete", status=204) != []
     assert registry.open_uploads == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
 import pytest
@@ -76,6 +75,21 @@ async def test_exactly_one_page_without_more_is_the_whole_list(registry: FaultyR
 
     registry.faults.add(fault("one page", effect, kind="tags"))
     assert [tag async for tag in (await remote()).tags()] == TAGS[:SIZE]
+    assert [request.query for request in registry.requests(kind="tags")] == ["n=1000", "n=1000&last=v0999", "n=1"]
+
+
+@pytest.mark.parametrize("total", [SIZE, SIZE + 1])
+async def test_a_full_page_that_nothing_leads_on_from_is_an_error(
+    registry: FaultyRegistry, remote: Open, total: int
+) -> None:
+    """H4: it has pages, so that there may be more; who prunes by a short list deletes what is there."""
+
+    async def effect(call: Call, handler: Handler) -> Reply:
+        return Reply.of_json({"tags": TAGS[: min(total, int(call.ask("n")))]})
+
+    registry.faults.add(fault("no way on", effect, kind="tags"))
+    with pytest.raises(ServerFault, match="the list may not be complete"):
+        _ = [tag async for tag in (await remote()).tags()]
 
 
 @pytest.mark.parametrize(
@@ -130,7 +144,7 @@ async def test_odd_lists_are_read(registry: FaultyRegistry, remote: Open, body: 
     assert [tag async for tag in (await remote()).tags()] == expected
 
 
-@pytest.mark.parametrize("body", [b"<html>", b"[]", json.dumps({"tags": "a"}).encode()])
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"tags": "a"}', b'{"errors": [{"code": "UNKNOWN"}]}'])
 async def test_what_is_no_list_is_an_error(registry: FaultyRegistry, remote: Open, body: bytes) -> None:
     async def effect(call: Call, handler: Handler) -> Reply:
         return Reply(200, {"Content-Type": "application/json"}, body)

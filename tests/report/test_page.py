@@ -17,12 +17,13 @@ import msgspec
 import pytest
 
 from asyncrane.engine.journal import Journal
+from asyncrane.engine.outcome import Statistics
 from asyncrane.errors import Failure, InvalidInput, JournalError
 from asyncrane.report.charts import charts, ticks
 from asyncrane.report.facts import ROWS, gather
 from asyncrane.report.page import report_page
 from tests.report import books
-from tests.report.books import BACKUP, CLOUD, SOURCE, Book, Fleet
+from tests.report.books import BACKUP, CLOUD, SOURCE, START, Book, Fleet, Run, Sample
 
 RUNS = {
     "empty": books.empty,
@@ -156,6 +157,17 @@ def test_the_headline_adds_up() -> None:
     asked = counts.bytes_written + counts.bytes_mounted
     saved = 1 - (counts.bytes_read + counts.bytes_written) / (2 * asked)
     assert f"Saved {100 * saved:.1f} %" in said
+
+
+def test_more_than_was_asked_for_is_no_saving() -> None:
+    """While a run goes on, and where a broken download was read again."""
+    book = Book(Run(1, "apply", "mirror.yaml", "running", START, None))
+    counts = Statistics(bytes_read=12_000_000, bytes_written=8_000_000)
+    book.looks = [Sample(START + second, counts) for second in (1, 2)]
+    said = words(report_page(book, 1))
+    assert "Saved 0.0 % of 16.0 MB" in said
+    assert "8.0 MB in all, counted once for every repository. Moved for it, both ways: 20.0 MB." in said
+    assert "became" not in said
 
 
 def test_failures_come_first_and_are_grouped() -> None:

@@ -162,6 +162,32 @@ async def test_what_is_saved_replaces_a_link_target_and_keeps_the_link(program: 
     assert everything(tmp_path) == {"real.tar", "link.tar"}
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may make a link of another user's")
+@pytest.mark.parametrize("to", ["docker-archive:LINK:x/y:1", "oci-archive:LINK:v1", "export"])
+async def test_a_strangers_link_in_a_shared_directory_is_not_followed(
+    program: Program, tmp_path: Path, to: str
+) -> None:
+    """In ``/tmp`` everybody may make one, under the name that a script always uses; the user's own is followed."""
+    (tmp_path / "precious").write_text("precious")
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    os.chown(shared, 1, 1)
+    link = shared / "a.tar"
+    link.symlink_to(tmp_path / "precious")
+    os.chown(link, 65534, 65534, follow_symlinks=False)
+    async with FaultyRegistry() as registry:
+        image = fill(registry, "app", random_image("link"), "v1")
+        words = ["export", image, str(link)] if to == "export" else ["cp", image, to.replace("LINK", str(link))]
+        ended = await program(*words)
+        assert ended.code != 0
+        assert f"{link}: a link of another user's, which is not followed" in ended.err
+        assert (tmp_path / "precious").read_text() == "precious"
+        os.chown(link, 0, 0, follow_symlinks=False)
+        assert (await program(*words)).code == 0
+        assert (tmp_path / "precious").read_bytes()[:8] != b"precious"
+
+
 def test_credentials_are_their_owners_alone_whatever_the_umask(tmp_path: Path) -> None:
     """From the first moment: the file is made so, and takes the place of one that others could read."""
     path = tmp_path / "docker" / "config.json"

@@ -98,6 +98,18 @@ async def test_no_other_host_is_shown_a_credential(program: Program, guarded: Gu
     assert [text for text in shown if any(secret in text for secret in guarded.secrets())] == []
 
 
+async def test_a_cookie_is_shown_to_nobody(program: Program, guarded: Guarded) -> None:
+    """Other ports of a host would get it, and it may be as good as a credential (RFC 6265, 8.5)."""
+    cookie = {"Set-Cookie": "session=as-good-as-a-password; Path=/"}
+    for registry in guarded.both:
+        registry.faults.add(set_headers(cookie))
+    image = fill(guarded.source, "app", random_image("cookie"), "v1")
+    there = f"{guarded.destination.address}/app:v1"
+    assert (await program("cp", image, there, DOCKER_AUTH_CONFIG=guarded.config)).code == 0
+    asked = [request for registry in guarded.both for request in registry.log]
+    assert [request for request in asked if "Cookie" in request.headers] == []
+
+
 async def test_a_foreign_layer_takes_no_credential_along(program: Program, guarded: Guarded, trap: Server) -> None:
     sample = random_image("foreign")
     fill(guarded.source, "app", sample, "plain")

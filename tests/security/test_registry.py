@@ -7,9 +7,11 @@ import base64
 import gzip
 import itertools
 import json
+import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,6 +32,8 @@ from asyncrane.server import (
     make_app,
     serving,
 )
+from asyncrane.server.call import Call, Handler
+from asyncrane.server.reply import Chunk, Reply, Stream
 from asyncrane.server.routes import _KINDS, _PATHS, find_route
 from tests.security.test_files import everything
 
@@ -49,6 +53,9 @@ EXAMPLES = {
     "blob": f"/v2/a/b/blobs/{EMPTY}",
     "referrers": f"/v2/a/b/referrers/{EMPTY}",
 }
+
+NOTHING = ("/", "/v2", "/v1/", "//v2/", "/v2/../token", "/metrics", "/v2/a/b", "/token/", "/%76%32/")
+"""Paths that nothing is at, which is for those to know who are let in."""
 
 
 @asynccontextmanager
@@ -82,12 +89,15 @@ class Untouchable:
 
 @pytest.mark.parametrize("kind", ["password", "token"])
 async def test_no_route_does_anything_for_who_is_not_let_in(kind: str) -> None:
-    """Every path of the table with every method, also those that nothing answers; the storage is not touched."""
+    """Every path of the table, and others, with every method, also those that nothing answers; the storage is not
+    touched.
+    """
     assert EXAMPLES.keys() == {place for place, _ in _PATHS}
     assert {(place, method) for place, method in _KINDS} <= set(itertools.product(EXAMPLES, METHODS))
     auth = BasicAuth(USERS) if kind == "password" else TokenAuth(USERS)
     async with served(cast("Storage", Untouchable()), auth) as address:
-        for (place, path), method in itertools.product(EXAMPLES.items(), METHODS):
+        paths = [*EXAMPLES.items(), *(("nothing", path) for path in NOTHING)]
+        for (place, path), method in itertools.product(paths, METHODS):
             if find_route(method, path.partition("?")[0]).kind == "token":
                 continue
             for shown in ("", "\r\nAuthorization: Bearer eyJ", f"\r\nAuthorization: Basic {BOB[:-4]}"):
@@ -207,6 +217,55 @@ async def test_a_client_that_never_ends_its_head_is_hung_up_on() -> None:
                     writer.write(b"X-%d: 1\r\n" % number)
             writer.close()
             assert ended
+
+
+@pytest.mark.parametrize("target", ["PUT /v2/a/manifests/x", f"POST /v2/a/blobs/uploads/?digest={EMPTY}"])
+async def test_a_client_that_sends_nothing_more_is_hung_up_on(tmp_path: Path, target: str) -> None:
+    """It owes a body; what was kept for it is free again."""
+    with DiskStorage(tmp_path) as storage:
+        async with serving(make_app(storage, silence=0.3), grace=0.1) as address:
+            host, _, port = address.rpartition(":")
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(f"{target} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{{".encode())
+            with anyio.fail_after(20):
+                assert await reader.read() == b""
+            writer.close()
+            await writer.wait_closed()
+            assert list((tmp_path / "uploads").iterdir()) == []
+
+
+async def test_a_client_that_takes_nothing_more_is_hung_up_on() -> None:
+    """The answer is let go, with the file that it comes from."""
+    content = bytes(16 * 1024 * 1024)
+    let_go = anyio.Event()
+
+    async def watching(call: Call, handler: Handler) -> Reply:
+        reply = await handler(call)
+        if not isinstance(reply.body, Stream):
+            return reply
+        stream = reply.body
+
+        async def chunks() -> AsyncGenerator[Chunk, None]:
+            async with aclosing(stream.chunks()) as pieces:
+                try:
+                    async for piece in pieces:
+                        yield piece
+                finally:
+                    let_go.set()
+
+        return replace(reply, body=replace(stream, chunks=chunks))
+
+    storage = MemoryStorage()
+    incoming = storage.incoming()
+    incoming.write(content)
+    storage.keep(incoming, "a", Digest.of(content))
+    async with serving(make_app(storage, silence=0.3, around=watching), grace=0.1) as address:
+        host, _, port = address.rpartition(":")
+        with socket.create_connection((host, int(port))) as client:
+            head = f"GET /v2/a/blobs/{Digest.of(content)} HTTP/1.1\r\nHost: x\r\n\r\n"
+            client.sendall(head.encode())
+            with anyio.fail_after(20):
+                await let_go.wait()
 
 
 async def test_a_session_is_its_own_repositorys() -> None:

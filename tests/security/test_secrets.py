@@ -109,6 +109,30 @@ async def test_no_command_writes_a_secret_anywhere(program: Program, guarded: Gu
     assert all((tmp_path / name).exists() for name in ("plan.json", "report.html", "journal.db", "layout"))
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "cp https://me:SECRET@a.example/app:v1 b.example/app:v1",
+        "cp me:SECRET@localhost:5000/app:v1 b.example/app:v1",
+        "-v cp -a a.example/app docker://me:SECRET@b.example/app",
+        "cp --from-file - --output json",
+        "ls me:p@SECRET@a.example/app",
+        "manifest me:SECRET@a.example/app@sha256:0",
+        "catalog me:SECRET@a.example",
+        "auth login https://me:SECRET@a.example:5000 -u me --password-stdin",
+        "auth logout me:SECRET@localhost",
+        "cp a.example/app b.example/app --src-creds SECRET",
+    ],
+)
+async def test_a_password_in_a_name_is_not_repeated(program: Program, command: str) -> None:
+    """Who writes it there, as for other tools, is told where it belongs."""
+    words = command.replace("SECRET", PASSWORD).split()
+    ended = await program(*words, stdin=f"https://me:{PASSWORD}@a.example/app b.example/app\n")
+    assert ended.code == 2
+    assert PASSWORD not in ended.err + ended.text
+    assert "USER:PASSWORD" in ended.err
+
+
 async def _echo(call: Call, handler: Handler) -> Reply:
     """What a proxy says that is set to tell what it was asked."""
     shown = f"{call.headers.get('Authorization', '')} {PASSWORD} {call.headers.get('X-Meta-Key', '')}"

@@ -93,6 +93,20 @@ async def test_a_password_in_the_arguments_is_warned_of(program: Program) -> Non
     assert PASSWORD not in shown.err + quiet.err
 
 
+async def test_credentials_in_the_arguments_are_warned_of(program: Program) -> None:
+    """And what to do instead is said, there and by the help."""
+    async with FaultyRegistry() as registry:
+        image = fill(registry, "app", random_image("seen"), "v1")
+        command = ("cp", image, f"{registry.address}/b:v1")
+        for option in ("--src-creds", "--dst-creds"):
+            shown = await program(*command, option, f"me:{PASSWORD}")
+            assert shown.code == 0
+            assert "others on this machine can see --src-creds and --dst-creds; ASYNCRANE_AUTH_<HOST>" in shown.err
+            assert PASSWORD not in shown.err
+        assert "can see" not in (await program(*command)).err
+    assert "ASYNCRANE_AUTH_HOST" in (await program("cp", "--help")).text
+
+
 async def test_no_process_has_a_secret_in_its_arguments(program: Program, tmp_path: Path) -> None:
     """Neither ours, with a password in a variable, nor the helper that is asked for one."""
     seen, helper = tmp_path / "seen", tmp_path / "docker-credential-look"

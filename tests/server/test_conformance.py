@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import anyio
 import pytest
 
 from asyncrane.server import BasicAuth, PlainUsers, Storage, TokenAuth, make_app, serving
+from tests.peers import built
 
 MODULE = "github.com/opencontainers/distribution-spec/conformance"
 VERSION = "v0.0.0-20260831232431-97274622c111"
@@ -25,21 +24,7 @@ pytestmark = pytest.mark.conformance
 @pytest.fixture(scope="session")
 def suite() -> Path:
     """The suite's program."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asyncrane" / f"conformance-{VERSION}"
-    program = cache / "conformance"
-    if program.exists():
-        return program
-    go = shutil.which("go")
-    if go is None:
-        pytest.skip("go is not installed")
-    cache.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "GOBIN": str(cache)}
-    built = subprocess.run(
-        [go, "install", f"{MODULE}@{VERSION}"], env=environment, capture_output=True, text=True, check=False
-    )
-    if built.returncode or not program.exists():
-        pytest.skip(f"the conformance suite cannot be built here: {built.stderr.strip()[-200:]}")
-    return program
+    return built(f"conformance-{VERSION}", "conformance", ["install", f"{MODULE}@{VERSION}"])
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ async def test_a_fleet_arrives_is_proven_repaired_and_not_sent_again(
 
 @on(*PROGRAMS)
 async def test_attachments_go_there_and_come_back(server: Server, home: FaultyRegistry) -> None:
-    """F1, F2: none of these has the referrers API, so they are listed under a tag, which others read."""
+    """F1: none of these has the referrers API, so they are listed under a tag, which others read."""
     one, name = made("index"), server.name()
     source = put(home, "app", one, "v1")
     first = attach(home, "app", one.manifest, "signature")

@@ -7,10 +7,11 @@ import gzip
 import io
 import json
 import lzma
+import resource
 import tarfile
 import tempfile
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
 import anyio
@@ -317,3 +318,24 @@ async def test_an_image_without_a_media_type_in_the_index_is_read_by_its_shape(t
     (tmp_path / "f.tar").write_bytes(tar(files))
     async with open_oci_archive(tmp_path / "f.tar") as archive:
         assert await archive.manifest("v1") == sample.manifest
+
+
+@contextmanager
+def no_file_above(size: int) -> Iterator[None]:
+    """Files of this process grow no larger, as on a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("largest", [1, 100, 200_000])
+async def test_what_cannot_be_written_is_said_of_the_archive(tmp_path: Path, largest: int) -> None:
+    """Not of where it is put together, which is gone by then: a marker, a blob or the archive itself is too large."""
+    target = tmp_path / "a.tar"
+    with no_file_above(largest), pytest.raises(AsyncraneError) as failed:
+        await stored(target, v1=random_image("full", layers=(150_000, 150_000)))
+    assert str(failed.value) == f"{target}: File too large"
+    assert left(tmp_path) == []

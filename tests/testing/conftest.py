@@ -1,4 +1,4 @@
-"""A faulty registry, one blob in it, and a client."""
+"""Clients of a faulty registry."""
 
 from __future__ import annotations
 
@@ -15,12 +15,6 @@ from tests.server.client import Client
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession(auto_decompress=False) as session:
         yield session
-
-
-@pytest.fixture
-async def registry() -> AsyncIterator[FaultyRegistry]:
-    async with FaultyRegistry() as registry:
-        yield registry
 
 
 @pytest.fixture

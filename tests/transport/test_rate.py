@@ -16,7 +16,8 @@ from asyncrane.transport import Body
 from asyncrane.transport.options import RegistryOptions
 from asyncrane.transport.rate import BURST, Bucket, Pace, pace
 from tests.transport.conftest import OpenPool, Serve
-from tests.transport.server import take
+from tests.transport.origins import origin_of
+from tests.transport.server import fine, take
 
 MB = 1_000_000
 
@@ -157,3 +158,17 @@ async def test_streams_of_both_directions_keep_to_the_rates_i7(serve: Serve, ope
     assert 0.95 <= whole <= 1.4  # 4 MB at 4 MB/s: sharing does not slow the slow one
     assert elapsed["write"] == pytest.approx(0.5, abs=0.2)  # the other direction
     assert elapsed["ask"] < 0.3
+
+
+async def test_what_is_sent_is_counted_while_it_is_sent(serve: Serve, open_pool: OpenPool) -> None:
+    """A registry's rate is what goes to it now, not what went when a large blob has ended."""
+    origin = await origin_of(await serve(fine), open_pool)
+    counted: list[int] = []
+
+    async def looking() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            counted.append(origin.statistics().sent)
+            yield b"x" * MB
+
+    await origin.request("PUT", "/v2/up", body=Body(looking, 3 * MB))
+    assert counted == [0, MB, 2 * MB]

@@ -358,32 +358,3 @@ async def test_a_hopeless_wait_is_refused_at_once_b2(serve: Serve, open_pool: Op
         await origin.request("HEAD", "/v2/x")
     assert caught.value.retry_after == pytest.approx(3600, abs=5)
     assert len(server.of("/v2/x")) == 1
-
-
-async def test_a_used_up_quota_holds_back_manifests_alone_b2(serve: Serve, open_pool: OpenPool) -> None:
-    """B2: Docker Hub counts manifests that are fetched; blobs and checks go on."""
-
-    async def hub(request: web.BaseRequest) -> web.StreamResponse:
-        limits = {"ratelimit-limit": "100;w=21600", "ratelimit-remaining": "0;w=21600"}
-        return web.Response(headers=limits if "/manifests/" in request.path else {})
-
-    server = await serve(hub)
-    origin = await _origin(server, open_pool)
-    await origin.request("GET", "/v2/x/manifests/1")
-    await origin.request("GET", "/v2/x/blobs/1")
-    await origin.request("HEAD", "/v2/x/manifests/1")
-    with pytest.raises(RateLimited, match=r"rate limited for 21[56]"):
-        await origin.request("GET", "/v2/x/manifests/2")
-    assert len(server.of("/v2/x/manifests/2")) == 0
-
-
-async def test_a_429_from_an_exhausted_quota_waits_for_its_window_b2(serve: Serve, open_pool: OpenPool) -> None:
-    async def hub(request: web.BaseRequest) -> web.StreamResponse:
-        if request.path == "/v2/":
-            return web.Response()
-        return web.Response(status=429, headers={"ratelimit-limit": "9;w=21600", "ratelimit-remaining": "0;w=21600"})
-
-    origin = await _origin(await serve(hub), open_pool)
-    with pytest.raises(RateLimited) as caught:
-        await origin.request("GET", "/v2/x/manifests/1")
-    assert caught.value.retry_after == 21600.0

@@ -27,6 +27,8 @@ def test_waits_double_up_to_thirty_seconds_less_up_to_a_half(failures: int, chan
         ("1.5", 1.5),
         (formatdate(1_000_030, usegmt=True), 30.0),
         (formatdate(999_000, usegmt=True), 0.0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 366 * 86400.0),
+        ("1e308", 366 * 86400.0),
         ("-5", None),
         ("inf", None),
         ("nan", None),

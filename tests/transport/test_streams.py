@@ -117,6 +117,24 @@ async def test_a_silent_server_times_out_and_a_slow_one_does_not_d7(serve: Serve
     assert 0.8 <= loop.time() - started < 2.5
 
 
+@pytest.mark.parametrize("said", [True, False])
+async def test_an_answer_that_comes_byte_by_byte_ends(serve: Serve, open_pool: OpenPool, said: bool) -> None:
+    """What is wanted whole, a manifest, a token, a list, is not waited for as a blob is: it never stalls, and never
+    ends.
+    """
+
+    async def dripping(request: web.BaseRequest) -> web.StreamResponse:
+        answer = web.StreamResponse(headers={"Content-Length": "1000000"} if said else {})
+        await answer.prepare(request)
+        while True:
+            await answer.write(b" ")
+            await asyncio.sleep(0.02)
+
+    origin = await _origin(await serve(_only("/v2/list", dripping)), open_pool)
+    with pytest.raises(TimedOut, match=r"/v2/list: \d+ bytes in 0 s, and no end"):
+        await origin.request("GET", "/v2/list", retry=False)
+
+
 async def test_a_reader_that_takes_its_time_is_no_stall_d7(serve: Serve, open_pool: OpenPool) -> None:
     async def large(request: web.BaseRequest) -> web.StreamResponse:
         return web.Response(body=PIECE * 100)

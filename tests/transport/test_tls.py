@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import ssl
+import threading
 from pathlib import Path
 
+import anyio
+import anyio.to_thread
 import pytest
 import trustme
 
@@ -96,6 +101,41 @@ async def test_client_certificates_by_host_and_by_flag_l2(
     assert await _ask(await open_pool(ca=ca_file, cert=cert, key=key), server) == b"fine"
     with pytest.raises(TransportError):
         await _ask(await open_pool(ca=ca_file, retries=0), server)
+
+
+async def test_a_server_that_misses_our_certificate_is_understood_at_once_l2(
+    open_pool: OpenPool, ca: trustme.CA, ca_file: Path
+) -> None:
+    """L2: from TLS 1.3 on it says so only after the handshake, when it looks like a connection that broke."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("127.0.0.1").configure_cert(context)
+    ca.configure_trust(context)
+    context.verify_mode = ssl.CERT_REQUIRED
+
+    def refuse() -> None:
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            tls = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+            with tls, contextlib.suppress(OSError):
+                with contextlib.suppress(ssl.SSLError):
+                    tls.do_handshake()
+                socket.socket.shutdown(tls, socket.SHUT_WR)
+                while socket.socket.recv(tls, 4096):  # closed with something unread, the alert would get lost
+                    pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = threading.Thread(target=refuse)
+        server.start()
+        pool = await open_pool(ca=ca_file, retry_base=600.0)
+        try:
+            with anyio.fail_after(60), pytest.raises(ConnectFailed, match="the server wants a client certificate"):
+                await pool.origin(f"127.0.0.1:{listening.getsockname()[1]}", FixedKeychain()).request("GET", "/v2/x")
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            await anyio.to_thread.run_sync(server.join)
 
 
 @pytest.mark.parametrize("place", ["home", "xdg"])

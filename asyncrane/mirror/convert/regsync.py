@@ -197,9 +197,11 @@ class _Step:
             self._more["nondistributable"] = True
         if platforms := strings(self._step.get("platforms")) or strings(self._step.get("platform")):
             self._more["platforms"] = [str(Platform.parse(text)) for text in platforms]
-            self._draft.note(
-                "platforms: only the images of these are copied, in an index of their own, whose digest is another"
-            )
+            if strings(self._step.get("platforms")):
+                self._draft.note(
+                    "platforms: only the images of these are copied, in an index of their own (a single one without), "
+                    "whose digest is another"
+                )
 
     def _image(self, source: str, target: str) -> None:
         image, to = Reference.parse(source), Reference.parse(target)
