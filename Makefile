@@ -12,7 +12,7 @@ RUN := $(VENV)/.asyncrane-run
 TEST := $(VENV)/.asyncrane-test
 METADATA := pyproject.toml asyncrane/_version.py
 
-.PHONY: help demo test kills faults soak fuzz check bench clean distclean
+.PHONY: help demo test kills rebases faults soak fuzz check bench clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -25,6 +25,9 @@ test: $(TEST) ## run the test suite (make test ARGS="-k login")
 
 kills: $(TEST) ## kill -9 a run 50 times and resume it (in make test it is killed 4 times)
 	@ASYNCRANE_KILLS=50 $(BIN)/python -m pytest tests/promises/test_killed.py $(ARGS)
+
+rebases: $(TEST) ## rebase 500 images onto one base, whose layers move once (in make test there are 60 images)
+	@ASYNCRANE_TEST_REBASES=500 $(BIN)/python -m pytest tests/promises/test_rebase.py $(ARGS)
 
 faults: $(TEST) ## every fault at every request of every operation, and the table in README.md
 	@ASYNCRANE_FAULTS=all ASYNCRANE_FAULTS_TABLE=README.md \

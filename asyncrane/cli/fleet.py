@@ -35,6 +35,7 @@ def show_plan(plan: asyncrane.MirrorPlan, file: Path | None) -> None:
         console.print(table, crop=False)
         console.print()
     _list(console, "cannot be read", [f"{p.repository}: {p.failure.message}" for p in plan.unreadable])
+    _list(console, "to note", plan.notes)
     for action in ("conflict", "unreadable"):
         lines = [
             f"{image.source} -> {target.destination}: {target.why}"
@@ -82,6 +83,7 @@ def show_report(report: asyncrane.MirrorReport, failures: Path, resume: str) -> 
     console.print(Text.assemble(headline, f" in {duration(report.seconds)}"), highlight=False)
     console.print(table, highlight=False)
     _list(console, "cannot be read", [f"{p.repository}: {p.failure.message}" for p in report.unreadable])
+    _list(console, "to note", report.notes)
     _list(console, "not deleted", [f"{d.destination}: {d.failure.message}" for d in report.deleted if d.failure])
     if report.failures:
         console.print(f"{plural(len(report.failures), 'failure')}: {failures}", soft_wrap=True, highlight=False)
@@ -149,7 +151,7 @@ def _counted(counts: dict[str, int] | Counter[str], order: tuple[str, ...]) -> T
     return Text.assemble(*joined[:-1]) if joined else Text("none")
 
 
-def _list(console: Console, title: str, lines: list[str]) -> None:
+def _list(console: Console, title: str, lines: Sequence[str]) -> None:
     for line in lines[:_SHOWN]:
         console.print(Text.assemble((f"{title}: ", "yellow"), line), soft_wrap=True)
     if len(lines) > _SHOWN:

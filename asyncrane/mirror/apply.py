@@ -138,6 +138,7 @@ class Campaign:
         :raises JournalError: when the journal cannot be written
         """
         gathered = await gather(self._session, spec, self._lists)
+        self._notes += gathered.notes
         jobs = [wish.job(self._session.next_id()) for wish in gathered.wishes]
         await self._begin("apply", jobs, name, gathered)
         return await self._carry_out(jobs, gathered)

@@ -103,6 +103,7 @@ class MirrorPlan(msgspec.Struct, omit_defaults=True):
     images: tuple[PlannedImage, ...]
     registries: dict[str, SiteCosts]
     unreadable: tuple[Unreadable, ...] = ()
+    notes: tuple[str, ...] = ()
     deletions: tuple[Deletion, ...] = ()
     found: dict[str, tuple[str, ...]] = {}
     referrers: int = 0
@@ -186,6 +187,7 @@ async def mirror_plan(session: Session, spec: MirrorSpec, *, name: Path, rate: f
         images=tuple(images),
         registries=costs,
         unreadable=tuple(gathered.unreadable),
+        notes=tuple(gathered.notes),
         deletions=tuple(doomed),
         found={str(place): tuple(map(str, digests)) for place, digests in session.found.items()},
         referrers=statistics.referrers_written,

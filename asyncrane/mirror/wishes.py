@@ -77,12 +77,15 @@ class Selection(msgspec.Struct, frozen=True):
 
 
 class Gathered(msgspec.Struct):
-    """Everything that a file means at this moment; ``listings`` holds all tags of the sources that were listed."""
+    """Everything that a file means at this moment; ``listings`` holds all tags of the sources that were listed, ``notes``
+    what may not be as it was meant.
+    """
 
     rules: tuple[Rule, ...] = ()
     wishes: list[Wish] = []
     selections: list[Selection] = []
     unreadable: list[Unreadable] = []
+    notes: list[str] = []
     listings: dict[Repository, tuple[str, ...]] = {}
 
 
@@ -98,6 +101,7 @@ async def gather(session: Session, spec: MirrorSpec, lists: Lists | None = None)
             tasks.start_soon(_greet, session, registry)
         try:
             await _Gathering(session, found, lists).run()
+            found.notes += _idle(spec.file, found)
             found.wishes = await _without_collisions(session, found.wishes, spec.file)
         except AsyncraneError as exc:
             error = exc  # raised below: in here it would become a group
@@ -111,6 +115,13 @@ async def _greet(session: Session, registry: str) -> None:
     """Find out how a destination is spoken to while sources are being listed."""
     with contextlib.suppress(AsyncraneError):  # who needs it will hear of it
         await session.origin(registry, writing=True).base()
+
+
+def _idle(file: str, found: Gathered) -> list[str]:
+    """The rules that mean nothing at all, most likely for a slip of the pen."""
+    busy = {wish.line for wish in found.wishes}
+    idle = [rule for rule in found.rules if rule.line not in busy and rule.source is not None]
+    return [f"{file}:{rule.line}: {rule.source} has no tag that is selected" for rule in idle if not found.unreadable]
 
 
 class _Gathering:

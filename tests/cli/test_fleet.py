@@ -113,7 +113,7 @@ def test_a_report_says_what_became_of_images_and_how_to_go_on(capsys: pytest.Cap
         (lost,),
         (Unreadable("a.example.com/b", DENIED),),
         (),
-        (),
+        ("a.example.com/app:v1: has moved",),
         counts,
     )
     show_report(report, Path("failures.jsonl"), "'asyncrane mirror resume 7'")
@@ -125,6 +125,7 @@ def test_a_report_says_what_became_of_images_and_how_to_go_on(capsys: pytest.Cap
         "bytes     10 B read, 20 B mounted",
         f"requests  3 to {HOST}",
         f"cannot be read: a.example.com/b: {DENIED.message}",
+        "to note: a.example.com/app:v1: has moved",
         "1 failure: failures.jsonl",
         "4 images left: 'asyncrane mirror resume 7'",
     ]

@@ -110,3 +110,17 @@ async def test_before_a_set_time_no_more_images_begin_than_can_be_worked_on(at_o
     assert (fleet.images, fleet.left) == (50, 0)
     assert engine.most >= most
     assert at_once is None or engine.most == most
+
+
+@pytest.mark.parametrize(
+    "rule", ["{from: 'A/gone/*', to: ['B/{path}']}", "{from: A/app, to: [B/app], tags: {regex: x}}"]
+)
+async def test_a_rule_that_means_nothing_is_noted(mirror: Mirror, rule: str) -> None:
+    """Most likely it was meant to mean something."""
+    put(mirror.source, "app", image("app", [noise("app", 100)]), "v1")
+    mirror.rules("{from: A/app, to: [B/other]}", rule)
+    plan, report = await mirror.plan(), await mirror.apply()
+    assert len(plan.notes) == 1
+    assert plan.notes == report.notes
+    assert report.notes[0].startswith(f"{mirror.path}:4: {mirror.source.address}/")
+    assert (report.status, report.images) == ("done", {"copied": 1})
