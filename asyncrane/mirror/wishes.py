@@ -77,8 +77,8 @@ class Selection(msgspec.Struct, frozen=True):
 
 
 class Gathered(msgspec.Struct):
-    """Everything that a file means at this moment; ``listings`` holds all tags of the sources that were listed, ``notes``
-    what may not be as it was meant.
+    """Everything that a file means at this moment; ``listings`` holds all tags of the sources that were listed,
+    ``notes`` what may not be as it was meant.
     """
 
     rules: tuple[Rule, ...] = ()
