@@ -34,6 +34,7 @@ from asyncrane.oci.digest import Digest
 from asyncrane.oci.manifest import Manifest
 from asyncrane.oci.reference import Reference, Repository, check_tag
 from asyncrane.session import Session
+from asyncrane.together import all_of
 
 _PROBE = "x-probe-x"
 _PLACEHOLDER = re.compile(r"\{[^{}]*\}")
@@ -253,25 +254,16 @@ async def _resolved(session: Session, repository: Repository, tags: Collection[s
     """
     remote = session.remote(repository, writing=True)
     limiter = anyio.CapacityLimiter(_AT_ONCE)
-    found: dict[str, Descriptor] = {}
-    errors: list[AsyncraneError] = []
 
-    async def resolve(tag: str) -> None:
+    async def resolve(tag: str) -> Descriptor | None:
         async with limiter:
             try:
-                found[tag] = await remote.resolve(tag)
+                return await remote.resolve(tag)
             except NotFound:
-                return
-            except AsyncraneError as exc:
-                errors.append(exc)
-                tasks.cancel_scope.cancel()
+                return None
 
-    async with anyio.create_task_group() as tasks:
-        for tag in tags:
-            tasks.start_soon(resolve, tag)
-    if errors:
-        raise errors[0]
-    return {tag: found[tag] for tag in tags if tag in found}
+    found = zip(tags, await all_of(tags, resolve), strict=True)
+    return {tag: named for tag, named in found if named is not None}
 
 
 # how it goes
