@@ -178,7 +178,7 @@ async def mirror_plan(session: Session, spec: MirrorSpec, *, name: Path, rate: f
     to_send = sum(sum(cost.requests.values()) for cost in costs.values())
     read = sum(cost.bytes_read for cost in costs.values())
     expected = rate or 0.0
-    seconds = to_send / (asked / elapsed) if asked and elapsed else 0.0
+    asking = to_send / (asked / elapsed) if asked and elapsed else 0.0
     return MirrorPlan(
         form=FORM,
         made=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -195,9 +195,16 @@ async def mirror_plan(session: Session, spec: MirrorSpec, *, name: Path, rate: f
         bytes_written=statistics.bytes_written,
         bytes_mounted=statistics.bytes_mounted,
         bytes_existing=statistics.bytes_existing,
-        seconds=round(max(seconds, read / expected if expected else 0.0), 1),
+        seconds=round(max(asking, read / expected if expected else 0.0, _least(spec, costs)), 1),
         rate=expected,
     )
+
+
+def _least(spec: MirrorSpec, costs: Mapping[str, SiteCosts]) -> float:
+    """Seconds that the rates take which the file allows."""
+    rates = {host: options.rate for host, options in spec.registries.items() if options.rate}
+    busy = [(costs[host], rate) for host, rate in rates.items() if host in costs]
+    return max((max(cost.bytes_read, cost.bytes_written) / rate for cost, rate in busy), default=0.0)
 
 
 def _with_questions(

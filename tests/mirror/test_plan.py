@@ -89,6 +89,17 @@ async def test_i3_where_the_destination_holds_some_of_it_a_plan_says_no_less(mir
     assert set(less.values()) == {0}
 
 
+@pytest.mark.parametrize("side", ["A", "B"])
+async def test_a_plan_reckons_with_the_rates_of_its_file(mirror: Mirror, side: str) -> None:
+    """At 100 bytes a second, in either direction, it takes the bytes' hundredth part."""
+    put(mirror.source, "app", image("app", [noise("app", 50_000)]), "v1")
+    host = (mirror.source if side == "A" else mirror.destination).address
+    mirror.write(f"registries: {{'{host}': {{limits: {{rate: 100}}}}}}\nmirrors: [{{from: A/app, to: [B/app]}}]\n")
+    planned = await mirror.plan()
+    assert planned.bytes_read == planned.bytes_written > 50_000
+    assert planned.seconds == round(planned.bytes_read / 100, 1)
+
+
 async def test_what_was_found_while_planning_is_mounted_and_not_sent(mirror: Mirror) -> None:
     """I3: whichever image comes first when the plan is applied, the bytes are those of the plan."""
     made = fleet(mirror.source, repositories=8, versions=10, layers=6)
