@@ -151,6 +151,7 @@ if TYPE_CHECKING:
     from asyncrane.report.page import report_page as report_page
     from asyncrane.session import Session as Session
     from asyncrane.stores.daemon import open_daemon as open_daemon
+    from asyncrane.stores.files import replaced as replaced
     from asyncrane.stores.layout import Layout as Layout
     from asyncrane.stores.layout import open_layout as open_layout
     from asyncrane.stores.locate import Location as Location
@@ -349,6 +350,7 @@ _HOMES = {
     ),
     "asyncrane.report.metrics": ("serve_metrics",),
     "asyncrane.report.page": ("report_page",),
+    "asyncrane.stores.files": ("replaced",),
     "asyncrane.session": ("Session",),
     "asyncrane.stores.daemon": ("open_daemon",),
     "asyncrane.stores.layout": (

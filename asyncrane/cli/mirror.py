@@ -264,7 +264,11 @@ async def _watched(
     if mode not in (ProgressMode.none, ProgressMode.json):
         show_report(report, options.failures, resume_hint(report.run, options.journal))
     if report.failures or options.failures.is_file():  # what an earlier run left there is not true any more
-        write(options.failures, b"".join(msgspec.json.encode(lost.line()) + b"\n" for lost in report.failures))
+        lines = b"".join(msgspec.json.encode(lost.line()) + b"\n" for lost in report.failures)
+        try:
+            write(options.failures, lines)
+        except asyncrane.InvalidInput as exc:  # too late to call it a slip in the command line
+            raise asyncrane.AsyncraneError(str(exc)) from exc
     if report.status == "failed":
         raise asyncrane.JobsFailed(f"run {report.run}: {report.trouble()}")
 
@@ -320,12 +324,14 @@ def resume_hint(run: int, journal: Path | None) -> str:
 
 
 def write(path: Path, content: bytes) -> None:
-    """A file of the user's choosing.
+    """A file of the user's choosing, whole or not at all.
 
+    :raises InvalidInput: when it cannot be made
     :raises AsyncraneError: when it cannot be written
     """
     try:
-        path.write_bytes(content)
+        with asyncrane.replaced(path) as file:
+            file.write(content)
     except OSError as exc:
         raise asyncrane.AsyncraneError(f"cannot write {path}: {exc.strerror or exc}") from exc
 

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import stat
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 import anyio.to_thread
 
-from asyncrane.errors import AsyncraneError, InvalidInput
+from asyncrane.errors import AsyncraneError
 from asyncrane.images.export import exported
 from asyncrane.oci.platform import DEFAULT_PLATFORM, Platform
 from asyncrane.oci.select import pick
 from asyncrane.operations.places import located
 from asyncrane.session import Session
-from asyncrane.stores.files import destination, sweep, unfinished
+from asyncrane.stores.files import replaced
 from asyncrane.stores.locate import Location
 
 _STDIN = Location("docker-archive", "-")
@@ -55,36 +51,10 @@ async def export_to(session: Session, image: str, path: Path, *, platform: Platf
     :raises InvalidInput: when it cannot be written; nothing was asked of anybody then
     :raises AsyncraneError: as :func:`export`, and when there is no room for it
     """
-    with _replaced(path) as file:
+    with replaced(path) as file:
         async with export(session, image, platform=platform) as content:
             async for piece in content:
                 try:
                     await anyio.to_thread.run_sync(file.write, piece)
                 except OSError as exc:
                     raise AsyncraneError(f"cannot write {path}: {exc.strerror or exc}") from exc
-
-
-@contextmanager
-def _replaced(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes the place of ``path`` when the context ends without an error."""
-    try:
-        target = destination(path)
-        if path.exists() and not path.is_file():
-            with path.open("wb", buffering=0) as device:
-                yield device
-            return
-        sweep(target.parent)
-        descriptor, beside = unfinished(target.parent)
-    except OSError as exc:
-        raise InvalidInput(f"cannot write {path}: {exc.strerror or exc}") from exc
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            with contextlib.suppress(FileNotFoundError):
-                os.fchmod(descriptor, stat.S_IMODE(target.stat().st_mode))
-            beside.replace(target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            beside.unlink()
-        raise

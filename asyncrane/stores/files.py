@@ -24,7 +24,7 @@ import anyio
 import anyio.to_thread
 
 from asyncrane.archive.digesting import Verifier
-from asyncrane.errors import AsyncraneError, ContentError
+from asyncrane.errors import AsyncraneError, ContentError, InvalidInput
 from asyncrane.oci.descriptor import Descriptor
 
 PIECE = 1024 * 1024
@@ -101,6 +101,35 @@ def sweep(directory: Path) -> None:
         for path in directory.iterdir():
             if _NAME.fullmatch(path.name):
                 _remove_left(path)
+
+
+@contextlib.contextmanager
+def replaced(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes the place of ``path`` when the context ends without an error; for use in a thread.
+
+    :raises InvalidInput: when it cannot be made there
+    """
+    try:
+        target = destination(path)
+        if path.exists() and not path.is_file():
+            with path.open("wb", buffering=0) as device:
+                yield device
+            return
+        sweep(target.parent)
+        descriptor, beside = unfinished(target.parent)
+    except OSError as exc:
+        raise InvalidInput(f"cannot write {path}: {exc.strerror or exc}") from exc
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            with contextlib.suppress(FileNotFoundError):
+                os.fchmod(descriptor, stat.S_IMODE(target.stat().st_mode))
+            beside.replace(target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise
 
 
 def _remove_left(path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from asyncrane.testing import FaultyRegistry, Gate, faults
 from asyncrane.testing.images import random_image
-from tests.cli.conftest import Program, fill, stopped_by
+from tests.cli.conftest import Program, fill, run, stopped_by
 from tests.mirror.runs import Mirror, fleet
 from tests.promises.images import incomplete, tags
 
@@ -48,6 +48,22 @@ async def test_a_plan_is_a_table_for_people_and_json_for_apply(
     assert incomplete(mirror.destination) == []
     again = await program("mirror", "plan", spec, "--progress", "none")
     assert "Nothing to do." in again.text
+
+
+async def test_a_plan_that_cannot_be_written_leaves_the_one_that_is_there(
+    program: Program, mirror: Mirror, tmp_path: Path
+) -> None:
+    """Where files may not grow, as on a full disk, and where there is no directory."""
+    spec, *_ = ready(mirror)
+    file = tmp_path / "plan.json"
+    file.write_text("the last one")
+    words = program.command("mirror", "plan", spec, "-o", str(file))
+    ended = await run(["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *words], program.environ, "")
+    assert (ended.code, file.read_text()) == (1, "the last one")
+    assert list(tmp_path.glob(".asyncrane-*")) == []
+    ended = await program("mirror", "plan", spec, "-o", str(tmp_path / "no" / "plan.json"))
+    assert ended.code == 2
+    assert ended.err.splitlines()[-1].startswith(f"asyncrane: error: cannot write {tmp_path}/no/plan.json: ")
 
 
 async def test_the_summary_of_a_run_is_json_on_stdout_and_a_table_on_stderr(program: Program, mirror: Mirror) -> None:
