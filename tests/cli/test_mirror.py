@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from pathlib import Path
 
@@ -60,7 +61,7 @@ async def test_a_plan_that_cannot_be_written_leaves_the_one_that_is_there(
     words = program.command("mirror", "plan", spec, "-o", str(file))
     ended = await run(["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *words], program.environ, "")
     assert (ended.code, file.read_text()) == (1, "the last one")
-    assert list(tmp_path.glob(".asyncrane-*")) == []
+    assert not [name for name in os.listdir(tmp_path) if name.startswith(".asyncrane-")]
     ended = await program("mirror", "plan", spec, "-o", str(tmp_path / "no" / "plan.json"))
     assert ended.code == 2
     assert ended.err.splitlines()[-1].startswith(f"asyncrane: error: cannot write {tmp_path}/no/plan.json: ")
