@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 from pathlib import Path
 
@@ -51,6 +50,11 @@ async def test_a_plan_is_a_table_for_people_and_json_for_apply(
     assert "Nothing to do." in again.text
 
 
+def unfinished(folder: Path) -> list[Path]:
+    """What was not renamed to what it should become."""
+    return list(folder.glob(".asyncrane-*"))
+
+
 async def test_a_plan_that_cannot_be_written_leaves_the_one_that_is_there(
     program: Program, mirror: Mirror, tmp_path: Path
 ) -> None:
@@ -61,7 +65,7 @@ async def test_a_plan_that_cannot_be_written_leaves_the_one_that_is_there(
     words = program.command("mirror", "plan", spec, "-o", str(file))
     ended = await run(["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *words], program.environ, "")
     assert (ended.code, file.read_text()) == (1, "the last one")
-    assert not [name for name in os.listdir(tmp_path) if name.startswith(".asyncrane-")]
+    assert unfinished(tmp_path) == []
     ended = await program("mirror", "plan", spec, "-o", str(tmp_path / "no" / "plan.json"))
     assert ended.code == 2
     assert ended.err.splitlines()[-1].startswith(f"asyncrane: error: cannot write {tmp_path}/no/plan.json: ")
